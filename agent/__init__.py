@@ -1,0 +1,1 @@
+"""The program for one edge cluster: fetch, verify, stage, switch, report."""

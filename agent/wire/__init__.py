@@ -1,0 +1,1 @@
+"""The formats that hub and agent exchange. The agent owns them: it is the slowest to upgrade."""

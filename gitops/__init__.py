@@ -1,0 +1,1 @@
+"""The hub: Git in, decisions, signed overlays out, reports folded back in."""

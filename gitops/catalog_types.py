@@ -1,0 +1,109 @@
+"""The catalog: everything that one faultless set of source commits declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gitops import kinds
+from gitops.tree import File
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes of a version that stand in Git: one file, or the files of a folder.
+
+    Attributes:
+        source: of which source.
+        root: directory that the paths of the packed artifact are relative to.
+        files: sorted by path; Git LFS pointers among them are not resolved yet.
+    """
+
+    source: str
+    root: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogVersion:
+    """One model version.
+
+    Attributes:
+        version: semantic version.
+        identity: digest that changes when the version's content does; known without reading model bytes.
+        content: the bytes in Git, or None where ``spec`` refers to a registry.
+        spec: of version.yaml; empty spec where there is none.
+        withdrawn: the reason; empty for none.
+        where: file:line:column, for messages.
+    """
+
+    version: str
+    identity: str
+    content: Content | None
+    spec: kinds.ModelVersionSpec
+    withdrawn: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogModel:
+    """One model with its versions.
+
+    Attributes:
+        files: path within the model's directory → bytes, of the small files that go into overlays (self-test).
+    """
+
+    name: str
+    source: str
+    document: kinds.Model
+    versions: Mapping[str, CatalogVersion]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadVersion:
+    """One workload version.
+
+    Attributes:
+        identity: digest that changes when the folder's content does.
+        manifests: file name → YAML bytes of the Kubernetes manifests in the version's folder, checked.
+        content: the whole folder, packed for hosts; None where the workload has no ``host``.
+    """
+
+    version: str
+    identity: str
+    manifests: Mapping[str, bytes]
+    content: Content | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogWorkload:
+    """One workload with its versions."""
+
+    name: str
+    source: str
+    document: kinds.Workload
+    versions: Mapping[str, WorkloadVersion]
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything declared, cross-checked: no reference dangles.
+
+    Attributes:
+        revisions: source name → commit.
+        where: ``Kind/name`` → file:line:column.
+    """
+
+    revisions: Mapping[str, str]
+    fleet: kinds.FleetSpec
+    sources: Mapping[str, kinds.Source]
+    clusters: Mapping[str, kinds.Cluster]
+    models: Mapping[str, CatalogModel]
+    workloads: Mapping[str, CatalogWorkload]
+    runtimes: Mapping[str, kinds.Runtime]
+    placements: Mapping[str, kinds.Placement]
+    where: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Placement policy: which clusters, which version, and why. Pure: no I/O, no clock."""
