@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.wire.errors import Stop
 
@@ -30,7 +30,8 @@ class Config:
         git: URL of a fleet repository (hub or any Git host); empty for none.
         git_ref: ref with this cluster's overlay at its root, or a branch of the whole fleet repository.
         folder: directory with the overlay, or with a checkout of the whole fleet repository; empty for none.
-        store: where ``hub://`` artifacts come from; empty for the hub itself, else ``oci://…``, ``https://…`` or a directory (OCI layout).
+        store: where ``hub://`` artifacts come from: empty for the hub itself, else ``oci://…``, ``https://…``
+            or a directory (OCI layout).
         ca: file with certificates to trust besides the system's; empty for none.
         wait_s: how long a poll of the hub stays open; the pause between polls of Git and folders.
         look_s: pause between looks at what runs.
@@ -90,7 +91,8 @@ def load_config(state: Path) -> Config:
             where=str(path),
             do="mend the file, or join again",
         )
-    return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Config(**settings)
 
 
 def dump_config(config: Config) -> bytes:
