@@ -110,6 +110,10 @@ class Fields:
             raise Malformed(f"{name} is not a list", where=self.where)
         return tuple(read(Fields(item, f"{self.where} {name}[{n}]")) for n, item in enumerate(value))
 
+    def every(self, read: Callable[[Fields], T]) -> dict[str, T]:
+        """Return this object itself, a map from names to objects, with every object read."""
+        return {name: read(Fields(item, f"{self.where} {name}")) for name, item in self._value.items()}
+
     def one(self, name: str, read: Callable[[Fields], T]) -> T | None:
         """Return the object ``name`` read, or None where it is absent or null."""
         value = self._value.get(name)

@@ -1,0 +1,1 @@
+"""Decision → entries and the files of one overlay per cluster. Pure."""
