@@ -1,0 +1,198 @@
+"""What one step changes in the fleet repository, and what that means for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.wire.release import Release
+from gitops.catalog_types import Catalog
+from gitops.decisions import (
+    DecisionRecord,
+    Placed,
+    Refused,
+    encode_head,
+    encode_shard,
+    head_path,
+    sample,
+    shard,
+    shard_path,
+)
+from gitops.render.entries import Rendered
+from gitops.render.groups import Group
+from gitops.render.overlay import Draft, Stamp, draft
+from placement.types import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One cluster's release as it stands in the fleet repository.
+
+    Attributes:
+        entries: (kind, name) → (version, entry digest).
+    """
+
+    sequence: int
+    content: str
+    entries: Mapping[tuple[str, str], tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Move:
+    """One entry of one cluster that comes, goes or changes. Empty versions stand for "not there"."""
+
+    cluster: str
+    kind: str
+    name: str
+    before: str
+    after: str
+    before_digest: str
+    after_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """What the step knows of the clusters besides the catalog.
+
+    Attributes:
+        keys: cluster → fingerprint of its agent's key, where one is registered.
+        highest: cluster → highest sequence that it ever reported.
+    """
+
+    keys: Mapping[str, str]
+    highest: Mapping[str, int]
+
+
+def published(release: Release) -> Published:
+    """Return what later steps compare with."""
+    entries = {(one.kind, one.name): (one.version, one.digest) for one in release.entries}
+    return Published(release.sequence, release.content, entries)
+
+
+def drafts(
+    wanted: Mapping[str, Sequence[Rendered]],
+    before: Mapping[str, Published],
+    edges: Edges,
+    stamp: Stamp,
+    paused: Collection[str],
+    settled: Callable[[str, Sequence[Rendered], str], bool],
+) -> list[Draft]:
+    """Return the overlays whose content differs from what is published.
+
+    Args:
+        wanted: cluster → its entries, for every cluster of the catalog.
+        before: cluster → its release in the fleet repository.
+        edges: registered keys and reported sequences.
+        stamp: what all releases of the step share.
+        paused: clusters whose release stays as it is.
+        settled: tells that this cluster with these entries and this key was found unchanged in the last step, so
+            that it need not be rendered to be compared.
+    """
+    found = []
+    for name, entries in wanted.items():
+        key = edges.keys.get(name, "")
+        if name in paused or settled(name, entries, key):
+            continue
+        one = draft(name, entries, stamp, _sequence(name, before, edges), key)
+        if name not in before or before[name].content != one.content:
+            found.append(one)
+    for name in sorted(before.keys() - wanted.keys()):
+        one = draft(name, (), stamp, _sequence(name, before, edges), edges.keys.get(name, ""), retire="keep")
+        if before[name].content != one.content:
+            found.append(one)
+    return found
+
+
+def moves(
+    changed: Sequence[Draft], wanted: Mapping[str, Sequence[Rendered]], before: Mapping[str, Published]
+) -> list[Move]:
+    """Return what the changed overlays mean, entry by entry, sorted."""
+    found = []
+    for one in changed:
+        old = before[one.cluster].entries if one.cluster in before else {}
+        new = {(r.entry.kind, r.entry.name): (r.entry.version, r.entry.digest) for r in wanted.get(one.cluster, ())}
+        for kind, name in old.keys() | new.keys():
+            was, becomes = old.get((kind, name), ("", "")), new.get((kind, name), ("", ""))
+            if was != becomes:
+                found.append(Move(one.cluster, kind, name, was[0], becomes[0], was[1], becomes[1]))
+    return sorted(found)
+
+
+def records(
+    catalog: Catalog, decisions: Mapping[str, Decision], found: Sequence[Group], before: Mapping[str, DecisionRecord]
+) -> dict[str, DecisionRecord]:
+    """Return every decision as it is to stand in the fleet repository."""
+    chosen: dict[str, dict[str, Placed]] = {name: {} for name in decisions}
+    for group in found:
+        placed = Placed(group.rendered.entry.version, group.rendered.entry.digest)
+        chosen[group.decision].update(dict.fromkeys(group.clusters, placed))
+    return {
+        name: DecisionRecord(
+            name=name,
+            kind=decision.policy.kind,
+            subject=decision.policy.subject,
+            version=decision.version,
+            short=decision.short,
+            fault=decision.fault,
+            refused=tuple(Refused(r.code, r.text, len(r.clusters), sample(r.clusters)) for r in decision.refused),
+            identities=_identities(catalog, decision, before.get(name)),
+            chosen=chosen[name],
+        )
+        for name, decision in decisions.items()
+    }
+
+
+def record_files(after: Mapping[str, DecisionRecord], before: Mapping[str, DecisionRecord]) -> dict[str, bytes | None]:
+    """Return path → bytes of the decision files that change; None for those that go."""
+    files: dict[str, bytes | None] = {}
+    for name in before.keys() - after.keys():
+        files[head_path(name)] = None
+        files.update((shard_path(name, part), None) for part in {shard(cluster) for cluster in before[name].chosen})
+    for name, record in after.items():
+        old = before.get(name)
+        if old == record:
+            continue
+        head = encode_head(record)
+        if old is None or encode_head(old) != head:
+            files[head_path(name)] = head
+        files.update(_shards(record, old))
+    return files
+
+
+def message(revisions: Mapping[str, str], happened: Sequence[Move], overlays: int) -> str:
+    """Return the fleet commit's message: what changes, and by which source commits."""
+    plural = "cluster" if overlays == 1 else "clusters"
+    what = sorted({f"{move.kind} {move.name} {move.after or 'removed'}" for move in happened})
+    lines = [f"Publish {overlays} {plural}: {', '.join(what[:3]) or 'decisions'}"[:72], ""]
+    lines += [f"- {line}" for line in what] + ([""] if what else [])
+    lines += [f"Source-Commit: {name}={commit}" for name, commit in sorted(revisions.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _sequence(name: str, before: Mapping[str, Published], edges: Edges) -> int:
+    last = before[name].sequence if name in before else 0
+    return max(last, edges.highest.get(name, 0)) + 1
+
+
+def _identities(catalog: Catalog, decision: Decision, before: DecisionRecord | None) -> dict[str, str]:
+    kind, subject = decision.policy.kind, decision.policy.subject
+    known = dict(before.identities) if before is not None and (before.kind, before.subject) == (kind, subject) else {}
+    if decision.version:
+        if kind == "model":
+            known[decision.version] = catalog.models[subject].versions[decision.version].identity
+        else:
+            known[decision.version] = catalog.workloads[subject].versions[decision.version].identity
+    return known
+
+
+def _shards(record: DecisionRecord, old: DecisionRecord | None) -> dict[str, bytes | None]:
+    was = {} if old is None else old.chosen
+    differing = {name for name, one in record.chosen.items() if was.get(name) != one} | (
+        was.keys() - record.chosen.keys()
+    )
+    parts: dict[str, dict[str, Placed]] = {shard(name): {} for name in differing}
+    for name, one in record.chosen.items():
+        part = parts.get(shard(name))
+        if part is not None:
+            part[name] = one
+    return {shard_path(record.name, part): encode_shard(chosen) if chosen else None for part, chosen in parts.items()}

@@ -1,0 +1,65 @@
+"""Decisions → which clusters get which rendered entry. Pure.
+
+A group is clusters of one decision that get the same; it is rendered once, however many clusters it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gitops import kinds
+from gitops.catalog_types import Catalog
+from gitops.policies import to_term
+from gitops.render.entries import Rendered
+from placement.index import FleetIndex
+from placement.selector import select
+from placement.types import ClusterSet, Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Clusters that get the same entry by the same decision."""
+
+    decision: str
+    rendered: Rendered
+    clusters: ClusterSet
+
+
+Render = Callable[[Decision, Mapping[str, str]], Rendered]
+"""Renders a decision's subject with overriding values; a second call with equal arguments returns the same object."""
+
+
+def groups(catalog: Catalog, decisions: Mapping[str, Decision], index: FleetIndex, render: Render) -> list[Group]:
+    """Split every decision by the overrides that its clusters match, and render each part."""
+    found = []
+    for name, decision in decisions.items():
+        if not decision.chosen.bits:
+            continue
+        placement = catalog.placements.get(name)
+        overrides = () if placement is None else placement.spec.overrides
+        for bits, values in _parts(decision.chosen.bits, overrides, index):
+            found.append(Group(name, render(decision, values), ClusterSet(index, bits)))
+    return found
+
+
+def wanted(found: Sequence[Group], index: FleetIndex) -> dict[str, tuple[Rendered, ...]]:
+    """Return cluster → its entries, for every cluster of the index, also those that get nothing."""
+    lists: dict[str, list[Rendered]] = {name: [] for name in index.numbers}
+    for group in found:
+        for name in group.clusters:
+            lists[name].append(group.rendered)
+    return {name: tuple(entries) for name, entries in lists.items()}
+
+
+def _parts(bits: int, overrides: Sequence[kinds.Override], index: FleetIndex) -> list[tuple[int, dict[str, str]]]:
+    parts: list[tuple[int, dict[str, str]]] = [(bits, {})]
+    for override in overrides:
+        matching = select([to_term(override)], index)
+        parts = [
+            part
+            for whole, values in parts
+            for part in ((whole & ~matching, values), (whole & matching, {**values, **override.values}))
+            if part[0]
+        ]
+    return parts
