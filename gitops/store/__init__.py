@@ -1,0 +1,153 @@
+"""State of the hub that is not in Git: who registered, what they reported, what happened.
+
+Losing it costs every site a new join; nothing that runs stops. All that decides is in Git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from agent.wire.facts import Fact
+from agent.wire.report import Event, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One cluster that has joined.
+
+    Attributes:
+        name: of the cluster.
+        key: the agent's public key, ``ssh-ed25519 AAAA…``.
+        joined_at: when it registered last.
+        seen_at: when it asked or reported last; None before the first time.
+    """
+
+    name: str
+    key: str
+    joined_at: datetime
+    seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """The newest report of a cluster, and when the hub took it."""
+
+    report: Report
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event, kept exactly once.
+
+    Attributes:
+        id: grows in the order of arrival: a cursor.
+    """
+
+    id: int
+    cluster: str
+    incarnation: str
+    event: Event
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One thing that somebody did to the hub itself.
+
+    Attributes:
+        who: a user of this machine, or ``cluster/NAME``.
+        what: ``token``, ``joined``, ``revoked``, …
+        about: what it was done to.
+    """
+
+    at: datetime
+    who: str
+    what: str
+    about: str
+
+
+class Store(Protocol):
+    """What the hub needs of its database. Safe from several threads; times are UTC, kept to the second."""
+
+    def registrations(self) -> tuple[Registration, ...]:
+        """Return all registered clusters, by name."""
+
+    def registration(self, cluster: str) -> Registration | None:
+        """Return one registration."""
+
+    def registrations_mark(self) -> int:
+        """Return a number that grows with every join and revocation, also by another process."""
+
+    def cluster_of(self, credential_sha256: bytes) -> str | None:
+        """Return which cluster a credential belongs to."""
+
+    def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
+        """Keep a join token: for one cluster, one use, until it expires."""
+
+    def join(
+        self,
+        token_sha256: bytes,
+        cluster: str,
+        key: str,
+        credential_sha256: bytes,
+        facts: tuple[Fact, ...],
+        now: datetime,
+    ) -> bool:
+        """Take the token and register the cluster, both or neither; an earlier registration is replaced.
+
+        Returns:
+            Whether the token was good: known, of this cluster, not used, not expired.
+        """
+
+    def revoke(self, cluster: str, by: str, now: datetime) -> bool:
+        """Forget a registration and its open tokens; its reports stay. Returns whether there was one."""
+
+    def touch(self, cluster: str, now: datetime) -> None:
+        """Note that a cluster was heard of. Costs no write: ``flush`` writes, at most once a minute for a cluster."""
+
+    def flush(self) -> None:
+        """Write what ``touch`` noted."""
+
+    def put_report(self, cluster: str, report: Report, raw: bytes, received_at: datetime) -> bool:
+        """Keep a report and its new events, in one transaction.
+
+        A report that is not newer than the one kept (same incarnation, number not higher) changes nothing but
+        for events that were missing.
+
+        Args:
+            cluster: as the transport proved it.
+            report: decoded from ``raw``.
+            raw: the signed bytes.
+            received_at: by the hub's clock.
+
+        Returns:
+            Whether anything that placement or a rollout looks at has changed.
+        """
+
+    def latest_reports(self) -> Mapping[str, StoredReport]:
+        """Return the newest report of every registered cluster; only what changed since the last call is read."""
+
+    def facts(self) -> Mapping[str, tuple[Fact, ...]]:
+        """Return the newest facts of every registered cluster, by name; only what changed is read."""
+
+    def highest_sequences(self) -> Mapping[str, int]:
+        """Return the highest release sequence that each cluster ever reported, also of revoked ones."""
+
+    def highest_sequence(self, cluster: str) -> int:
+        """Return the highest release sequence that a cluster ever reported; 0 for none."""
+
+    def events(self, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        """Return events with an id above ``after``, oldest first; of all clusters for None."""
+
+    def note(self, audit: Audit) -> None:
+        """Keep an audit record."""
+
+    def audits(self, limit: int) -> tuple[Audit, ...]:
+        """Return the newest audit records, newest first."""
+
+    def close(self) -> None:
+        """Flush and close."""

@@ -1,0 +1,264 @@
+"""The store on SQLite: no server, one file, thousands of clusters."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.wire.canonical import canonical
+from agent.wire.facts import Fact, decode_fact, encode_fact
+from agent.wire.fields import Fields
+from agent.wire.report import Report, decode_report
+from gitops.store import Audit, Registration, StoredEvent, StoredReport
+from gitops.store.database import Database
+from gitops.store.event_log import put_events, read_events
+from gitops.store.matters import what_matters
+
+SEEN_EVERY_S: Final = 60
+"""A cluster's ``seen_at`` is written at most so often."""
+
+
+class SqliteStore:
+    """``Store`` in one SQLite file.
+
+    Args:
+        path: of the file; made where absent.
+
+    Raises:
+        StoreTooNew: a newer version of this program wrote it.
+        StoreUnreadable: not a database, or no right to open it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path)
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = {}
+        self._seen_written: dict[str, int] = {}
+        self._reports: dict[str, StoredReport] = {}
+        self._reports_change = 0
+        self._facts: dict[str, tuple[Fact, ...]] = {}
+        self._facts_change = 0
+
+    def registrations(self) -> tuple[Registration, ...]:
+        """See ``Store``."""
+        rows = self._db.read().execute("SELECT name, key, joined_at, seen_at FROM clusters ORDER BY name")
+        return tuple(self._registration(*row) for row in rows)
+
+    def registration(self, cluster: str) -> Registration | None:
+        """See ``Store``."""
+        row = (
+            self._db.read()
+            .execute("SELECT name, key, joined_at, seen_at FROM clusters WHERE name = ?", (cluster,))
+            .fetchone()
+        )
+        return None if row is None else self._registration(*row)
+
+    def registrations_mark(self) -> int:
+        """See ``Store``."""
+        row = self._db.read().execute("SELECT value FROM marks WHERE name = 'registrations'").fetchone()
+        return int(row[0])
+
+    def cluster_of(self, credential_sha256: bytes) -> str | None:
+        """See ``Store``."""
+        row = self._db.read().execute("SELECT name FROM clusters WHERE credential = ?", (credential_sha256,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
+        """See ``Store``."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM tokens WHERE expires_at <= ?", (_seconds(now),))
+            db.execute(
+                "INSERT INTO tokens (sha256, cluster, expires_at) VALUES (?, ?, ?)",
+                (token_sha256, cluster, _seconds(expires_at)),
+            )
+            _audit(db, Audit(now, by, "token", f"cluster/{cluster}"))
+
+    def join(
+        self,
+        token_sha256: bytes,
+        cluster: str,
+        key: str,
+        credential_sha256: bytes,
+        facts: tuple[Fact, ...],
+        now: datetime,
+    ) -> bool:
+        """See ``Store``."""
+        with self._db.write() as db:
+            taken = db.execute(
+                "UPDATE tokens SET used_at = ? WHERE sha256 = ? AND cluster = ? AND used_at IS NULL AND expires_at > ?",
+                (_seconds(now), token_sha256, cluster, _seconds(now)),
+            )
+            if taken.rowcount != 1:
+                return False
+            db.execute(
+                "INSERT INTO clusters (name, key, credential, joined_at) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO"
+                " UPDATE SET key = excluded.key, credential = excluded.credential, joined_at = excluded.joined_at",
+                (cluster, key, credential_sha256, _seconds(now)),
+            )
+            if facts:
+                _put_facts(db, cluster, facts)
+            _mark_registrations(db)
+            _audit(db, Audit(now, f"cluster/{cluster}", "joined", f"cluster/{cluster}"))
+        return True
+
+    def revoke(self, cluster: str, by: str, now: datetime) -> bool:
+        """See ``Store``."""
+        with self._db.write() as db:
+            found = db.execute("DELETE FROM clusters WHERE name = ?", (cluster,)).rowcount == 1
+            open_tokens = db.execute("DELETE FROM tokens WHERE cluster = ? AND used_at IS NULL", (cluster,)).rowcount
+            if found or open_tokens:
+                _mark_registrations(db)
+                _audit(db, Audit(now, by, "revoked", f"cluster/{cluster}"))
+        return found
+
+    def touch(self, cluster: str, now: datetime) -> None:
+        """See ``Store``."""
+        self._seen[cluster] = int(now.timestamp())
+
+    def flush(self) -> None:
+        """See ``Store``."""
+        with self._lock:
+            due = [
+                (at, cluster)
+                for cluster, at in tuple(self._seen.items())
+                if at - self._seen_written.get(cluster, 0) >= SEEN_EVERY_S
+            ]
+            self._write_seen(due)
+
+    def put_report(self, cluster: str, report: Report, raw: bytes, received_at: datetime) -> bool:
+        """See ``Store``."""
+        matters, at = what_matters(report), _seconds(received_at)
+        with self._db.write() as db:
+            put_events(db, cluster, report, at)
+            row = db.execute(
+                "SELECT incarnation, number, matters FROM reports WHERE cluster = ?", (cluster,)
+            ).fetchone()
+            if row is not None and row[0] == report.incarnation and report.number <= row[1]:
+                return False
+            db.execute(
+                "INSERT INTO reports (cluster, incarnation, number, matters, raw, received_at, change)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cluster) DO UPDATE SET incarnation = excluded.incarnation,"
+                " number = excluded.number, matters = excluded.matters, raw = excluded.raw,"
+                " received_at = excluded.received_at, change = excluded.change",
+                (cluster, report.incarnation, report.number, matters, raw, at, _next_change(db)),
+            )
+            db.execute(
+                "INSERT INTO sequences (cluster, highest) VALUES (?, ?) ON CONFLICT (cluster) DO UPDATE"
+                " SET highest = excluded.highest WHERE excluded.highest > sequences.highest",
+                (cluster, report.sequence),
+            )
+            if report.facts:
+                _put_facts(db, cluster, report.facts)
+            return row is None or row[2] != matters
+
+    def latest_reports(self) -> Mapping[str, StoredReport]:
+        """See ``Store``."""
+        with self._lock:
+            db = self._db.read()
+            rows = db.execute(
+                "SELECT cluster, raw, received_at, change FROM reports WHERE change > ? ORDER BY change",
+                (self._reports_change,),
+            )
+            for cluster, raw, received_at, change in rows:
+                self._reports[cluster] = StoredReport(decode_report(raw, f"report of {cluster}"), _time(received_at))
+                self._reports_change = change
+            return _of_registered(db, self._reports)
+
+    def facts(self) -> Mapping[str, tuple[Fact, ...]]:
+        """See ``Store``."""
+        with self._lock:
+            db = self._db.read()
+            rows = db.execute(
+                "SELECT cluster, document, change FROM facts WHERE change > ? ORDER BY change", (self._facts_change,)
+            )
+            for cluster, document, change in rows:
+                self._facts[cluster] = Fields.parse(document.encode(), f"facts of {cluster}").each("facts", decode_fact)
+                self._facts_change = change
+            return _of_registered(db, self._facts)
+
+    def highest_sequences(self) -> Mapping[str, int]:
+        """See ``Store``."""
+        return dict(self._db.read().execute("SELECT cluster, highest FROM sequences ORDER BY cluster").fetchall())
+
+    def highest_sequence(self, cluster: str) -> int:
+        """See ``Store``."""
+        row = self._db.read().execute("SELECT highest FROM sequences WHERE cluster = ?", (cluster,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def events(self, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        """See ``Store``."""
+        return read_events(self._db.read(), cluster, after, limit)
+
+    def note(self, audit: Audit) -> None:
+        """See ``Store``."""
+        with self._db.write() as db:
+            _audit(db, audit)
+
+    def audits(self, limit: int) -> tuple[Audit, ...]:
+        """See ``Store``."""
+        rows = self._db.read().execute("SELECT at, who, what, about FROM audits ORDER BY id DESC LIMIT ?", (limit,))
+        return tuple(Audit(_time(at), who, what, about) for at, who, what, about in rows)
+
+    def close(self) -> None:
+        """See ``Store``."""
+        with self._lock:
+            self._write_seen([(at, cluster) for cluster, at in self._seen.items()])
+        self._db.close()
+
+    def _write_seen(self, due: list[tuple[int, str]]) -> None:
+        if due:
+            with self._db.write() as db:
+                db.executemany(
+                    "UPDATE clusters SET seen_at = ? WHERE name = ? AND coalesce(seen_at, 0) < ?",
+                    [(at, cluster, at) for at, cluster in due],
+                )
+            self._seen_written.update((cluster, at) for at, cluster in due)
+
+    def _registration(self, name: str, key: str, joined_at: int, seen_at: int | None) -> Registration:
+        seen = max(self._seen.get(name, 0), seen_at or 0)
+        return Registration(name, key, _time(joined_at), _time(seen) if seen else None)
+
+
+def _put_facts(db: sqlite3.Connection, cluster: str, facts: tuple[Fact, ...]) -> None:
+    # One row a cluster: the facts of 10,000 clusters are read only where they changed.
+    document = canonical({"facts": [encode_fact(fact) for fact in sorted(facts, key=lambda one: one.name)]}).decode()
+    row = db.execute("SELECT document FROM facts WHERE cluster = ?", (cluster,)).fetchone()
+    if row is None or row[0] != document:
+        db.execute(
+            "INSERT INTO facts (cluster, document, change) VALUES (?, ?, ?) ON CONFLICT (cluster) DO UPDATE"
+            " SET document = excluded.document, change = excluded.change",
+            (cluster, document, _next_change(db)),
+        )
+
+
+def _next_change(db: sqlite3.Connection) -> int:
+    db.execute("UPDATE marks SET value = value + 1 WHERE name = 'changes'")
+    return int(db.execute("SELECT value FROM marks WHERE name = 'changes'").fetchone()[0])
+
+
+def _mark_registrations(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE marks SET value = value + 1 WHERE name = 'registrations'")
+
+
+def _audit(db: sqlite3.Connection, audit: Audit) -> None:
+    db.execute(
+        "INSERT INTO audits (at, who, what, about) VALUES (?, ?, ?, ?)",
+        (_seconds(audit.at), audit.who, audit.what, audit.about),
+    )
+
+
+def _of_registered(db: sqlite3.Connection, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = [name for (name,) in db.execute("SELECT name FROM clusters ORDER BY name")]
+    return {name: values[name] for name in names if name in values}
+
+
+def _seconds(time: datetime) -> int:
+    return int(time.timestamp())
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
