@@ -107,3 +107,12 @@ class Catalog:
     runtimes: Mapping[str, kinds.Runtime]
     placements: Mapping[str, kinds.Placement]
     where: Mapping[str, str] = field(default_factory=dict)
+
+    def parts(self, kind: str, name: str, version: str) -> tuple[object, ...]:
+        """Return everything that a version is rendered from: equal parts render to equal entries."""
+        if kind == "workload":
+            workload = self.workloads[name]
+            return (workload.document, workload.versions[version].identity)
+        model = self.models[name]
+        runtime = self.runtimes.get(model.document.spec.runtime or "")
+        return (model.document, model.versions[version].identity, runtime, model.files)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from gitops import kinds
 from gitops.catalog_types import Catalog
 from gitops.faults import Fault
-from gitops.policies import to_policy, to_subject, to_workload_subject
+from gitops.policies import to_policy, to_subject, to_target, to_workload_subject
 from placement.conflicts import Clash, settle
 from placement.decide import decide
 from placement.follow import follow
 from placement.index import FleetIndex
 from placement.types import Decision
+
+Facts = Mapping[str, Mapping[str, tuple[str, datetime]]]
+"""Cluster → fact name → (value, time measured)."""
 
 Previous = Mapping[str, Decision | Collection[str]]
 """Decision name → the last decision, or only the names of the clusters that it chose."""
@@ -24,12 +28,40 @@ class Decided:
     """All decisions of one step, by the name of their directory under decisions/.
 
     Attributes:
+        index: of all clusters of the catalog.
         decisions: sorted by name; a workload that follows a placement stands under ``NAME.workload``.
         faults: placements that claim the same model on the same cluster with equal priority.
     """
 
+    index: FleetIndex
     decisions: Mapping[str, Decision]
     faults: tuple[Fault, ...]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The index of all clusters, kept up to date by what changed since the last look."""
+
+    _clusters: Mapping[str, kinds.Cluster] = field(default_factory=dict)
+    _facts: Facts = field(default_factory=dict)
+    _index: FleetIndex | None = None
+
+    def index(self, catalog: Catalog, facts: Facts) -> FleetIndex:
+        """Return the index of the catalog's clusters with these facts."""
+        clusters = catalog.clusters
+        if self._index is None:
+            self._index = FleetIndex.build(to_target(one, facts.get(name, {})) for name, one in clusters.items())
+        elif clusters is not self._clusters or facts is not self._facts:
+            changed = [
+                to_target(one, facts.get(name, {}))
+                for name, one in clusters.items()
+                if self._clusters.get(name) is not one or self._facts.get(name) != facts.get(name)
+            ]
+            gone = self._clusters.keys() - clusters.keys()
+            if changed or gone:
+                self._index = self._index.with_changes(changed, gone)
+        self._clusters, self._facts = clusters, facts
+        return self._index
 
 
 def decide_all(catalog: Catalog, index: FleetIndex, previous: Previous, now: datetime) -> Decided:
@@ -65,6 +97,7 @@ def decide_all(catalog: Catalog, index: FleetIndex, previous: Previous, now: dat
     again = settle([*found.values(), *following.values()]) if following else settled
     decided = {decision.policy.name: decision for decision in again.decisions}
     return Decided(
+        index,
         {name: decided[name] for name in sorted(decided)},
         tuple(_fault(catalog, clash) for clash in _once(settled.clashes, again.clashes)),
     )

@@ -44,10 +44,11 @@ def main() -> None:
     images, digits = load_digits(return_X_y=True)
     images = images.astype(numpy.float32)
     learn, ask, learn_digits, ask_digits = train_test_split(images, digits, test_size=0.25, random_state=0)
-    answers = {}
+    answers, confidence = {}, {}
     for version, make in VERSIONS.items():
         model = make().fit(learn, learn_digits)
         answers[version] = model.predict(ask)
+        confidence[version] = model.predict_proba(ask).max(axis=1)
         graph = to_onnx(model, learn[:1], options={"zipmap": False}, target_opset=17)
         path = folder / f"digits-{version}.onnx"
         path.write_bytes(graph.SerializeToString())
@@ -56,7 +57,10 @@ def main() -> None:
     plain = (answers["1.0.0"] == ask_digits) & (answers["2.0.0"] == ask_digits) & (answers["2.1.0"] == ask_digits)
     hard, easy = int(telling.argmax()), int(plain.argmax())
     (folder / "question.json").write_text(json.dumps(request(ask[hard])) + "\n")
-    told = {version: int(answer[hard]) for version, answer in answers.items()}
+    told = {
+        version: {"digit": int(answers[version][hard]), "confidence": round(float(confidence[version][hard]), 3)}
+        for version in VERSIONS
+    }
     (folder / "answers.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
     (folder / "selftest-input.json").write_text(json.dumps(request(ask[easy])) + "\n")
     wanted = {"outputs": [{"name": "label", "datatype": "INT64", "shape": [1], "data": [int(ask_digits[easy])]}]}

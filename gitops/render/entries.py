@@ -43,22 +43,36 @@ class NotRunnable(Stop):
     code = "EF3020"
 
 
-def model(
-    catalog: Catalog, name: str, version: str, placement: str, values: Mapping[str, str], artifact: Artifact | None
+def render(
+    catalog: Catalog,
+    kind: str,
+    name: str,
+    version: str,
+    placement: str,
+    values: Mapping[str, str],
+    artifact: Artifact | None,
 ) -> Rendered:
-    """Render one model version.
+    """Render one model or workload version.
 
     Args:
         catalog: checked, so that no reference dangles.
-        name: of the model.
+        kind: ``model`` or ``workload``.
+        name: of the model or workload.
         version: one of its versions.
         placement: name of the placement that chose it.
-        values: overrides, over the model's own values.
-        artifact: where its bytes are; None where the version is an image.
+        values: overrides, over its own values.
+        artifact: where its bytes are; None where it has none of its own.
 
     Raises:
         NotRunnable: the delivery cannot run what the version holds.
     """
+    make = _model if kind == "model" else _workload
+    return make(catalog, name, version, placement, values, artifact)
+
+
+def _model(
+    catalog: Catalog, name: str, version: str, placement: str, values: Mapping[str, str], artifact: Artifact | None
+) -> Rendered:
     found = catalog.models[name]
     spec, wanted = found.document.spec, found.versions[version].spec
     image = wanted.image
@@ -81,10 +95,9 @@ def model(
     return _rendered(entry, files, _model_objects(catalog, found, version, entry))
 
 
-def workload(
+def _workload(
     catalog: Catalog, name: str, version: str, placement: str, values: Mapping[str, str], artifact: Artifact | None
 ) -> Rendered:
-    """Render one workload version; the arguments are those of ``model``."""
     found: CatalogWorkload = catalog.workloads[name]
     spec = found.document.spec
     chosen: WorkloadVersion = found.versions[version]

@@ -84,10 +84,7 @@ def labels(entry: Entry) -> dict[str, str]:
 def kustomization(paths: Sequence[str]) -> bytes:
     """Return kustomization.yaml for the manifests of one overlay; an overlay without any builds too."""
     resources = "".join(f"\n  - {path}" for path in sorted(paths)) or " []"
-    return (
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"resources:{resources}\n"
-    ).encode()
+    return (f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:{resources}\n").encode()
 
 
 def to_yaml(value: Object) -> bytes:

@@ -1,0 +1,288 @@
+"""One fleet on this machine, as people would set it up: git, `edgeferry`, `edgeferry-agent`, nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gitops.demo.processes import BIN, Background, Reaper, run
+
+T = TypeVar("T")
+DIGITS: Final = Path(__file__).parent / "digits"
+QUESTION: Final = (DIGITS / "question.json").read_bytes()
+ANSWERS: Final[dict[str, dict[str, float]]] = json.loads((DIGITS / "answers.json").read_text())
+
+
+class Wrong(AssertionError):
+    """What was seen from outside is not what should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a site answered to the question.
+
+    Attributes:
+        version: the version that gives such an answer; empty for none that is known.
+        text: for people.
+    """
+
+    version: str
+    text: str
+
+
+@dataclass(slots=True)
+class Site:
+    """One host site with its agent."""
+
+    name: str
+    state: Path
+    agent: Background | None = None
+    _urls: dict[str, str] = field(default_factory=dict)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `edgeferry-agent status` says."""
+        out = run([str(BIN / "edgeferry-agent"), "status", "--state", str(self.state), "--output", "json"])
+        value: dict[str, Any] = json.loads(out)
+        return value
+
+    def url(self, name: str) -> str:
+        """Return where a model or workload answers; empty for nowhere. The address never changes once it is given."""
+        if not self._urls.get(name):
+            self._urls[name] = next((str(one["url"]) for one in self.status()["entries"] if one["name"] == name), "")
+        return self._urls[name]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """A model repository, a hub and its sites below one directory.
+
+    Attributes:
+        root: everything is below it; it must be empty or new.
+        say: told what happens, one line each.
+    """
+
+    root: Path
+    say: Callable[[str], None] = lambda _: None
+    sites: dict[str, Site] = field(default_factory=dict)
+    hub: Background | None = None
+    hub_url: str = ""
+    _reaper: Reaper | None = None
+
+    @property
+    def repository(self) -> Path:
+        """The work tree of the person who edits the model repository."""
+        return self.root / "models"
+
+    @property
+    def origin(self) -> Path:
+        """The model repository on its Git server: bare, what the hub watches."""
+        return self.root / "models.git"
+
+    @property
+    def hub_state(self) -> Path:
+        """The hub's state directory."""
+        return self.root / "hub"
+
+    def open(self) -> None:
+        """Make the directory and see to it that nothing outlives this process."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._reaper = Reaper(self.root)
+
+    def close(self) -> None:
+        """Stop everything: agents, hub, and what the agents started."""
+        for site in self.sites.values():
+            if site.agent is not None:
+                site.agent.stop()
+        if self.hub is not None:
+            self.hub.stop()
+        if self._reaper is not None:
+            self._reaper.close()
+
+    def init(self, *, empty: bool = False) -> None:
+        """Make the model repository from the template; ``empty`` leaves out its clusters, placements and workloads."""
+        run([str(BIN / "edgeferry"), "init", str(self.repository)])
+        if empty:
+            for folder in ("clusters", "placements", "workloads"):
+                shutil.rmtree(self.repository / folder, ignore_errors=True)
+        if not (self.repository / ".git").exists():
+            self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "user.name", "Ada")
+        self.git("config", "user.email", "ada@example.org")
+        run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(self.origin)])
+        self.git("remote", "add", "origin", str(self.origin))
+        self.commit("Start from the template")
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the model repository."""
+        return run(["git", *arguments], cwd=self.repository)
+
+    def edgeferry(self, *arguments: str) -> str:
+        """Run `edgeferry` and return what it printed."""
+        return run([str(BIN / "edgeferry"), *arguments], cwd=self.root)
+
+    def commit(self, message: str, files: Mapping[str, str | bytes | None] | None = None) -> str:
+        """Write or remove files, commit everything, push, and return the commit's id."""
+        for path, content in (files or {}).items():
+            target = self.repository / path
+            if content is None:
+                shutil.rmtree(target) if target.is_dir() else target.unlink()
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.encode() if isinstance(content, str) else content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        self.git("push", "--quiet", "origin", "main")
+        return self.git("rev-parse", "HEAD").strip()
+
+    def start_hub(self, *options: str) -> None:
+        """Start `edgeferry hub serve` on the model repository and wait until it answers."""
+        port = free_port()
+        self.hub_url = f"http://127.0.0.1:{port}"
+        command = [
+            str(BIN / "edgeferry"),
+            "hub",
+            "serve",
+            "--state",
+            str(self.hub_state),
+            "--source",
+            str(self.repository),
+        ]
+        self.hub = Background(
+            [*command, "--listen", f"127.0.0.1:{port}", *options], self.root / "hub.log", self._mark()
+        )
+        self.until("the hub answers", lambda: get(f"{self.hub_url}/healthz") is not None)
+
+    def join(self, name: str, *, start: bool = True) -> Site:
+        """Register a host site with a token, as the printed line says, and start its agent."""
+        state = self.root / "sites" / name
+        state.mkdir(parents=True)
+        printed = run(
+            [
+                str(BIN / "edgeferry"),
+                "cluster",
+                "token",
+                name,
+                "--state",
+                str(self.hub_state),
+                "--hub-url",
+                self.hub_url,
+            ]
+        )
+        token = printed.split("EDGEFERRY_TOKEN=", 1)[1].split()[0].strip("'\"")
+        first = 20000 + (hash_of(str(state)) % 200) * 50
+        command = [
+            str(BIN / "edgeferry-agent"),
+            "join",
+            "--hub",
+            self.hub_url,
+            "--cluster",
+            name,
+            "--state",
+            str(state),
+        ]
+        run([*command, "--first-port", str(first), "--last-port", str(first + 49)], extra={"EDGEFERRY_TOKEN": token})
+        site = self.sites[name] = Site(name, state)
+        if start:
+            self.start_agent(name)
+        return site
+
+    def start_agent(self, name: str) -> None:
+        """Start a site's agent."""
+        site = self.sites[name]
+        command = [str(BIN / "edgeferry-agent"), "run", "--state", str(site.state)]
+        site.agent = Background(command, self.root / f"{name}.log", self._mark())
+
+    def status(self) -> dict[str, Any]:
+        """Return what the hub says of the fleet."""
+        token = (self.hub_state / "operator.token").read_text().strip()
+        value = get(f"{self.hub_url}/v1/status", {"Authorization": f"Bearer {token}"})
+        if value is None:
+            raise Wrong("the hub does not answer")
+        found: dict[str, Any] = json.loads(value)
+        return found
+
+    def ask(self, site: str, model: str = "digits", question: bytes = QUESTION) -> Answer | None:
+        """Ask a site's model the question by a real inference request; None where nothing answers."""
+        url = self.sites[site].url(model)
+        return None if not url else ask(url, model, question)
+
+    def versions(self, model: str = "digits") -> dict[str, str]:
+        """Return site → version that answers; empty where none does."""
+        answers = {name: self.ask(name, model) for name in self.sites}
+        return {name: "" if answer is None else answer.version for name, answer in answers.items()}
+
+    def expect(self, wanted: Mapping[str, str], model: str = "digits", within_s: float = 30.0) -> None:
+        """Wait until exactly these sites answer with exactly these versions; "" for no answer.
+
+        Raises:
+            Wrong: they do not within the time.
+        """
+        self.until(
+            f"{model}: {dict(wanted)}",
+            lambda: self.versions(model) == dict(wanted),
+            within_s,
+            lambda: str(self.versions(model)),
+        )
+
+    def until(
+        self, what: str, holds: Callable[[], object], within_s: float = 30.0, seen: Callable[[], str] | None = None
+    ) -> None:
+        """Wait until something holds.
+
+        Raises:
+            Wrong: it does not within the time; the message has what was seen and the ends of the logs.
+        """
+        deadline = time.monotonic() + within_s
+        while not holds():
+            if time.monotonic() > deadline:
+                logs = [self.hub] + [site.agent for site in self.sites.values()]
+                tails = "\n".join(f"--- {one.log.name}\n{one.tail()}" for one in logs if one is not None)
+                raise Wrong(f"not within {within_s:g} s: {what}{'; seen ' + seen() if seen else ''}\n{tails}")
+            time.sleep(0.02)
+
+    def _mark(self) -> dict[str, str]:
+        return {"EDGEFERRY_DEMO": str(self.root)}
+
+
+def ask(url: str, model: str, question: bytes = QUESTION) -> Answer | None:
+    """Ask one V2 inference question; None where nothing answers."""
+    data = get(f"{url}/v2/models/{model}/infer", {"Content-Type": "application/json"}, question)
+    if data is None:
+        return None
+    outputs = {one["name"]: one["data"] for one in json.loads(data)["outputs"]}
+    digit, confidence = outputs["label"][0], round(max(outputs["probabilities"]), 3)
+    version = next((v for v, told in ANSWERS.items() if told == {"digit": digit, "confidence": confidence}), "")
+    return Answer(version, f"“{digit}” ({confidence:.0%})")
+
+
+def get(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> bytes | None:
+    """Return the answer's body; None where nobody answers, or not with success."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, dict(headers or {})), timeout=5) as response:
+            data: bytes = response.read()
+            return data
+    except (OSError, urllib.error.URLError, http.client.HTTPException):
+        return None
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def hash_of(text: str) -> int:
+    """Return a number that differs between directories, so that fleets side by side use other ports."""
+    return sum(byte * (n + 1) for n, byte in enumerate(os.fsencode(text)))

@@ -1,0 +1,165 @@
+"""One step of the hub, stage by stage: the only module that knows the whole order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from agent.wire.release import Artifact
+from agent.wire.signature import SigningKey, fingerprint
+from gitops import changes
+from gitops.catalog_types import Catalog
+from gitops.changes import Edges, Move, Published
+from gitops.deciding import Decided, Facts, Fleet, decide_all
+from gitops.decisions import DecisionRecord
+from gitops.faults import Fault
+from gitops.fleet import FleetRepository
+from gitops.intake import Intake, Taken
+from gitops.ledger import Ledger, read_ledger
+from gitops.publish import Change, publish
+from gitops.render.entries import Rendered, render
+from gitops.render.groups import groups, wanted
+from gitops.render.overlay import Stamp, signed
+from placement.types import Decision
+
+Pack = Callable[[Taken[Decided], str, str, str], Artifact | None]
+"""(what was taken, kind, name, version) → where the version's bytes are; None where it has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a step is told besides Git.
+
+    Attributes:
+        now: time of the step, UTC.
+        facts: the latest of every cluster.
+        keys: cluster → public key of its agent, as registered.
+        highest: cluster → highest sequence that it reported.
+    """
+
+    now: datetime
+    facts: Facts = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    highest: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step decided; ``Hub.publish`` makes it so.
+
+    Attributes:
+        taken: catalog, sources in use, and sources held back.
+        change: for the fleet repository; None where nothing differs.
+        moves: what it means entry by entry.
+        changed: clusters whose overlay changes, with their new release.
+        records: every decision as it is to stand.
+    """
+
+    taken: Taken[Decided]
+    change: Change | None
+    moves: Sequence[Move]
+    changed: Mapping[str, Published]
+    records: Mapping[str, DecisionRecord]
+
+
+@dataclass(slots=True)
+class Hub:
+    """One fleet, and what the last step left in memory: all of it can be read again from Git.
+
+    Attributes:
+        intake: the sources.
+        repository: the fleet repository.
+        key: release key, in force by ``trust``.
+        trust: number of the trust in force.
+        fleet_id: id of the fleet.
+        pack: brings a version's bytes into the artifact store.
+    """
+
+    intake: Intake
+    repository: FleetRepository
+    key: SigningKey
+    trust: int
+    fleet_id: str
+    pack: Pack
+    fleet: Fleet = field(default_factory=Fleet)
+    _ledger: Ledger = field(default_factory=Ledger)
+    _decisions: Mapping[str, Decision] = field(default_factory=dict)
+    _rendered: dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]] = field(default_factory=dict)
+    _settled: dict[str, tuple[Sequence[Rendered], str]] = field(default_factory=dict)
+
+    def step(self, world: World) -> Step:
+        """Read, decide, render and compare; nothing outside this object changes.
+
+        Raises:
+            EdgeferryError: the sources or the fleet repository cannot be used; what is published stands.
+        """
+        ledger = self._read_ledger()
+        taken = self.intake.take(ledger.identities(), lambda catalog: self._decide(catalog, world, ledger))
+        catalog, decisions = taken.catalog, taken.checked.decisions
+        index = taken.checked.index
+        found = groups(catalog, decisions, index, lambda decision, values: self._render(taken, decision, values))
+        lists = wanted(found, index)
+        edges = Edges(_fingerprints(catalog, world.keys), world.highest)
+        stamp = Stamp(self.fleet_id, self.trust, world.now, catalog.revisions)
+        paused = {name for name, cluster in catalog.clusters.items() if cluster.spec.paused}
+        drafts = changes.drafts(lists, ledger.published, edges, stamp, paused, self._is_settled)
+        records = changes.records(catalog, decisions, found, ledger.records)
+        happened = changes.moves(drafts, lists, ledger.published)
+        files = changes.record_files(records, ledger.records)
+        self._decisions = decisions
+        self._settled = {name: (entries, edges.keys.get(name, "")) for name, entries in lists.items()}
+        for one in drafts:
+            self._settled.pop(one.cluster, None)
+        change = None
+        if drafts or files:
+            text = changes.message(catalog.revisions, happened, len(drafts))
+            change = Change({one.cluster: signed(one, self.key) for one in drafts}, files, text, world.now)
+        return Step(taken, change, happened, changes.releases(drafts, lists), records)
+
+    def publish(self, step: Step) -> str | None:
+        """Write what a step changes; return the new head, or None where nothing differs.
+
+        Raises:
+            FleetMoved: somebody else published since; step again.
+        """
+        if step.change is None:
+            return None
+        head = publish(self.repository, step.change, self.key, self._ledger.head)
+        self._ledger = self._ledger.after(head, step.changed, step.records)
+        return head
+
+    def _read_ledger(self) -> Ledger:
+        head = self.repository.head
+        if head is not None and head != self._ledger.head:
+            self._ledger = read_ledger(head, self.repository.releases(), self.repository.walk("decisions"))
+            self._decisions, self._settled = {}, {}
+        return self._ledger
+
+    def _decide(self, catalog: Catalog, world: World, ledger: Ledger) -> tuple[Decided, Sequence[Fault]]:
+        index = self.fleet.index(catalog, world.facts)
+        previous = {name: self._decisions.get(name, record.chosen) for name, record in ledger.records.items()}
+        decided = decide_all(catalog, index, previous, world.now)
+        return decided, decided.faults
+
+    def _render(self, taken: Taken[Decided], decision: Decision, values: Mapping[str, str]) -> Rendered:
+        policy, version = decision.policy, decision.version
+        parts = taken.catalog.parts(policy.kind, policy.subject, version)
+        key = (policy.name, policy.kind, policy.subject, version, tuple(sorted(values.items())))
+        known = self._rendered.get(key)
+        if known is not None and known[0] == parts:
+            return known[1]
+        artifact = self.pack(taken, policy.kind, policy.subject, version)
+        made = render(taken.catalog, policy.kind, policy.subject, version, policy.name, values, artifact)
+        self._rendered[key] = (parts, made)
+        return made
+
+    def _is_settled(self, name: str, entries: Sequence[Rendered], key: str) -> bool:
+        return self._settled.get(name) == (entries, key)
+
+
+def _fingerprints(catalog: Catalog, registered: Mapping[str, str]) -> dict[str, str]:
+    """Return cluster → fingerprint; the key in a Cluster document outranks the registered one."""
+    keys = dict(registered)
+    keys.update((name, one.spec.key) for name, one in catalog.clusters.items() if one.spec.key is not None)
+    return {name: fingerprint(key) for name, key in keys.items() if name in catalog.clusters}
