@@ -29,11 +29,13 @@ class Published:
     """One cluster's release as it stands in the fleet repository.
 
     Attributes:
+        key: fingerprint of the agent's key that it was made for; empty for none.
         entries: (kind, name) → (version, entry digest).
     """
 
     sequence: int
     content: str
+    key: str
     entries: Mapping[tuple[str, str], tuple[str, str]]
 
 
@@ -55,18 +57,23 @@ class Edges:
     """What the step knows of the clusters besides the catalog.
 
     Attributes:
-        keys: cluster → fingerprint of its agent's key, where one is registered.
+        keys: cluster → fingerprint of its agent's key, where one is known; else the published one stays.
         highest: cluster → highest sequence that it ever reported.
     """
 
     keys: Mapping[str, str]
     highest: Mapping[str, int]
 
+    def key(self, cluster: str, before: Mapping[str, Published]) -> str:
+        """Return the fingerprint for a cluster's release; empty for none."""
+        published = before.get(cluster)
+        return self.keys.get(cluster, "" if published is None else published.key)
+
 
 def published(release: Release) -> Published:
     """Return what later steps compare with."""
     entries = {(one.kind, one.name): (one.version, one.digest) for one in release.entries}
-    return Published(release.sequence, release.content, entries)
+    return Published(release.sequence, release.content, release.cluster_key, entries)
 
 
 def drafts(
@@ -90,14 +97,14 @@ def drafts(
     """
     found = []
     for name, entries in wanted.items():
-        key = edges.keys.get(name, "")
+        key = edges.key(name, before)
         if name in paused or settled(name, entries, key):
             continue
         one = draft(name, entries, stamp, _sequence(name, before, edges), key)
         if name not in before or before[name].content != one.content:
             found.append(one)
     for name in sorted(before.keys() - wanted.keys()):
-        one = draft(name, (), stamp, _sequence(name, before, edges), edges.keys.get(name, ""), retire="keep")
+        one = draft(name, (), stamp, _sequence(name, before, edges), edges.key(name, before), retire="keep")
         if before[name].content != one.content:
             found.append(one)
     return found

@@ -21,10 +21,11 @@ from gitops.publish import Change, publish
 from gitops.render.entries import Rendered, render
 from gitops.render.groups import groups, wanted
 from gitops.render.overlay import Stamp, signed
+from gitops.tree import Tree
 from placement.types import Decision
 
-Pack = Callable[[Taken[Decided], str, str, str], Artifact | None]
-"""(what was taken, kind, name, version) → where the version's bytes are; None where it has none of its own."""
+Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str], Artifact | None]
+"""(catalog, its trees, kind, name, version) → where the version's bytes are; None where it has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Hub:
         trust: number of the trust in force.
         fleet_id: id of the fleet.
         pack: brings a version's bytes into the artifact store.
+        genesis: path → bytes that the very first commit has besides: trust 1.
     """
 
     intake: Intake
@@ -82,11 +84,17 @@ class Hub:
     trust: int
     fleet_id: str
     pack: Pack
+    genesis: Mapping[str, bytes] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
     _ledger: Ledger = field(default_factory=Ledger)
     _decisions: Mapping[str, Decision] = field(default_factory=dict)
     _rendered: dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]] = field(default_factory=dict)
     _settled: dict[str, tuple[Sequence[Rendered], str]] = field(default_factory=dict)
+
+    @property
+    def published(self) -> Mapping[str, Published]:
+        """Cluster → its release, as of the last step."""
+        return self._ledger.published
 
     def step(self, world: World) -> Step:
         """Read, decide, render and compare; nothing outside this object changes.
@@ -107,15 +115,16 @@ class Hub:
         records = changes.records(catalog, decisions, found, ledger.records)
         happened = changes.moves(drafts, lists, ledger.published)
         files = changes.record_files(records, ledger.records)
+        if ledger.head is None:
+            files.update(self.genesis)
         self._decisions = decisions
-        self._settled = {name: (entries, edges.keys.get(name, "")) for name, entries in lists.items()}
-        for one in drafts:
-            self._settled.pop(one.cluster, None)
+        compared = lists.keys() - paused - {one.cluster for one in drafts}
+        self._settled = {name: (lists[name], edges.key(name, ledger.published)) for name in compared}
         change = None
         if drafts or files:
             text = changes.message(catalog.revisions, happened, len(drafts))
             change = Change({one.cluster: signed(one, self.key) for one in drafts}, files, text, world.now)
-        return Step(taken, change, happened, changes.releases(drafts, lists), records)
+        return Step(taken, change, happened, changes.releases(drafts, lists, ledger.published, edges), records)
 
     def publish(self, step: Step) -> str | None:
         """Write what a step changes; return the new head, or None where nothing differs.
@@ -149,7 +158,7 @@ class Hub:
         known = self._rendered.get(key)
         if known is not None and known[0] == parts:
             return known[1]
-        artifact = self.pack(taken, policy.kind, policy.subject, version)
+        artifact = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version)
         made = render(taken.catalog, policy.kind, policy.subject, version, policy.name, values, artifact)
         self._rendered[key] = (parts, made)
         return made
@@ -163,3 +172,4 @@ def _fingerprints(catalog: Catalog, registered: Mapping[str, str]) -> dict[str, 
     keys = dict(registered)
     keys.update((name, one.spec.key) for name, one in catalog.clusters.items() if one.spec.key is not None)
     return {name: fingerprint(key) for name, key in keys.items() if name in catalog.clusters}
+

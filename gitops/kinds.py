@@ -22,7 +22,7 @@ Version = Annotated[str, AfterValidator(version_number)]
 VersionWish = Annotated[str, AfterValidator(version_wish)]
 Labels = dict[LabelKey, LabelValue]
 ImageRef = Annotated[str, StringConstraints(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
-RelativePath = Annotated[str, StringConstraints(pattern=r"^[^/\s\\][^\\\0]*$", max_length=512)]
+RelativePath = Annotated[str, StringConstraints(pattern=r"^[^/\s\\][^\\\x00]*$", max_length=512)]
 
 
 class Spec(BaseModel):

@@ -91,17 +91,17 @@ def fleet_git(fleet: Fleet, *arguments: str) -> str:
 
 def until_seen(fleet: Fleet, commit: str) -> None:
     """Wait until the hub has taken a commit into account, whether or not it published anything for it."""
-    fleet.until(f"the hub has seen {commit}", lambda: commit in fleet.status()["revisions"].values())
+    fleet.until(f"the hub has seen {commit}", lambda: commit in [one["used"] for one in fleet.status()["sources"]])
 
 
 def until_held(fleet: Fleet, source: str, commit: str) -> None:
     """Wait until the hub says that it does not use a source's commit, with at least two faults."""
 
     def held() -> bool:
-        one: dict[str, Any] | None = fleet.status()["held"].get(source)
-        return one is not None and one["revision"] == commit and len(one["faults"]) >= 2
+        found = [one for one in fleet.status()["sources"] if one["name"] == source]
+        return bool(found) and found[0]["revision"] == commit and len(found[0]["faults"]) >= 2
 
-    fleet.until(f"{source} is held", held, seen=lambda: str(fleet.status()["held"]))
+    fleet.until(f"{source} is held", held, seen=lambda: str(fleet.status()["sources"]))
 
 
 def read_workload(fleet: Fleet, site: str) -> dict[str, Any]:

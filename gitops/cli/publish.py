@@ -1,0 +1,61 @@
+"""``edgeferry publish``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from gitops.cli.output import as_json, output_option
+from gitops.opening import publish_once
+from gitops.plan_text import plan_json, plan_summary
+
+
+@click.command()
+@click.argument("repository", default=".", metavar="REPOSITORY")
+@click.option(
+    "--fleet",
+    required=True,
+    metavar="URL",
+    help="Fleet repository: a path (made where absent) or anything `git push` takes.",
+)
+@click.option(
+    "--keys",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory with release.key and fleet-id; made on the first publication, with a root.key to take offline.",
+)
+@click.option(
+    "--store",
+    "artifacts",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the artifacts of models in Git (OCI layout).  [default: artifacts beside the keys]",
+)
+@click.option("--branch", default="main", show_default=True, help="Branch of the model repository.")
+@click.option(
+    "--now",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ"]),
+    help="Time of the step; the same inputs at the same time give the same commit.  [default: the clock]",
+)
+@output_option
+def publish(
+    repository: str, fleet: str, keys: Path, artifacts: Path | None, branch: str, now: datetime | None, output: str
+) -> None:
+    """Decide once and publish, without a hub: as a CI job on push and on a schedule.
+
+    REPOSITORY is the model repository: a path or anything `git clone` takes. A rerun publishes nothing.
+
+    \b
+    Examples:
+      edgeferry publish . --fleet ../fleet.git --keys ../keys
+      edgeferry publish . --fleet ssh://git@git.example/fleet.git --keys /run/secrets/edgeferry
+    """
+    at = datetime.now(UTC).replace(microsecond=0) if now is None else now.replace(tzinfo=UTC)
+    head, step = publish_once(repository, fleet, keys, artifacts or keys.parent / "artifacts", branch, at)
+    if output == "json":
+        click.echo(as_json({**plan_json(step), "head": head or ""}))
+        return
+    for name, held in sorted(step.taken.held.items()):
+        click.echo(f"source {name} is held back: {held.message}", err=True)
+    click.echo("Nothing to publish." if head is None else f"Published {head[:12]}. {plan_summary(step)}")

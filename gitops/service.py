@@ -1,0 +1,110 @@
+"""The running hub: woken by a push, a report or the clock, it steps, publishes, and tells who waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from agent.wire.errors import EdgeferryError, Retry
+from gitops.hub import Hub, Step, World
+from gitops.intake import Held
+from gitops.serve.view import HubState, SourceState
+from gitops.store import Store
+
+_log: Final = logging.getLogger("edgeferry.hub")
+
+
+class Service:
+    """Steps in one thread for as long as the hub runs.
+
+    Args:
+        hub: the fleet.
+        store: what the clusters said.
+        wait: returns the reasons to step, or nothing after some time; see gitops/watch.py.
+        published: told the clusters whose overlay changed.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        wait: Callable[[], object],
+        published: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self._hub, self._store, self._wait, self._published = hub, store, wait, published
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="step", daemon=True)
+        self._newest: dict[str, str] = {}
+        self.state = HubState(head=hub.repository.head or "")
+
+    def start(self) -> None:
+        """Begin to step."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no further step; one under way is finished. The waker must be poked by who calls."""
+        self._stopped.set()
+        self._thread.join(30)
+
+    def step(self) -> Step:
+        """Take one step and publish it.
+
+        Raises:
+            EdgeferryError: what is published stands as it is.
+        """
+        step = self._hub.step(world(self._store, datetime.now(UTC).replace(microsecond=0)))
+        head = self._hub.publish(step)
+        if head is not None:
+            _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
+            self._published(tuple(step.changed))
+        self.state = _state(self._hub, step)
+        return step
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.step()
+            except Retry as error:
+                self._fault(error)
+                if self._stopped.wait(min(error.delay_s, 5.0)):
+                    return
+                continue
+            except EdgeferryError as error:
+                self._fault(error)
+            self._wait()
+
+    def _fault(self, error: EdgeferryError) -> None:
+        if self.state.faults != (str(error),):
+            _log.warning("%s", error)
+        faults = tuple(str(fault) for fault in getattr(error, "faults", ()))
+        self.state = HubState(self.state.head, self.state.sources, self.state.published, (str(error), *faults))
+
+
+def world(store: Store, now: datetime) -> World:
+    """Return what the hub's database knows, as a step takes it."""
+    facts = {
+        cluster: {fact.name: (fact.value, fact.measured_at) for fact in found}
+        for cluster, found in store.facts().items()
+    }
+    keys = {one.name: one.key for one in store.registrations()}
+    return World(now=now, facts=facts, keys=keys, highest=store.highest_sequences())
+
+
+def _state(hub: Hub, step: Step) -> HubState:
+    held = step.taken.held
+    used = step.taken.catalog.revisions
+    sources = tuple(_source(name, used.get(name, ""), held.get(name)) for name in sorted(used.keys() | held.keys()))
+    return HubState(
+        head=hub.repository.head or "",
+        sources=sources,
+        published={name: one.sequence for name, one in hub.published.items()},
+    )
+
+
+def _source(name: str, used: str, held: Held | None) -> SourceState:
+    if held is None:
+        return SourceState(name, used, used)
+    return SourceState(name, held.revision, used, tuple(map(str, held.faults)) or (held.message,))
