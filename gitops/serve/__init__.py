@@ -1,0 +1,1 @@
+"""The hub's HTTP service: overlays, reports, registration, Git, artifacts, hooks, status."""

@@ -1,0 +1,186 @@
+"""The ASGI application: every address that the hub answers, and what stands behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from agent.wire.errors import EdgeferryError
+from gitops.serve import poll
+from gitops.serve.faults import (
+    PROBLEM,
+    Broken,
+    NotFound,
+    NotReady,
+    Unauthenticated,
+    WrongMethod,
+    problem,
+    status_of,
+)
+from gitops.serve.git_http import GitHttp
+from gitops.serve.hooks import Hooks
+from gitops.serve.notifier import Notifier
+from gitops.serve.overlays import Overlays
+from gitops.serve.registration import Registration
+from gitops.serve.registry import Registry, registry_problem
+from gitops.serve.reports import Reports
+from gitops.serve.status import Status
+from gitops.serve.view import HubView
+
+RECHECK_S: Final = 1.0
+"""A revoked registration ends its waiting polls within this, also when another process revoked it."""
+
+FLUSH_S: Final = 60.0
+
+_log: Final = logging.getLogger(__name__)
+
+
+class App:
+    """The service of one hub.
+
+    Attributes:
+        notifier: tell it what was published.
+    """
+
+    def __init__(self, view: HubView, notifier: Notifier) -> None:
+        self.notifier = notifier
+        self._view = view
+        overlays = Overlays(view.clusters, view.objects, view.artifacts)
+        self._poll = poll.Poll(view, overlays, notifier)
+        self._rest = Starlette(
+            routes=_routes(view, overlays),
+            exception_handlers={EdgeferryError: _refuse, HTTPException: _refuse_http, Exception: _break},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run through start and stop."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["path"] == poll.PATH:
+            await self._poll(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        self.notifier.attach(asyncio.get_running_loop())
+        chores = [asyncio.create_task(one) for one in (self._recheck(), self._flush())]
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.notifier.detach()
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        await run_in_threadpool(self._view.store.flush)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _recheck(self) -> None:
+        """Wake the polls of clusters whose registration has changed: they look again at who they are."""
+        store = self._view.store
+        mark = store.registrations_mark()
+        known = {one.name: (one.key, one.joined_at) for one in store.registrations()}
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            try:
+                newest = store.registrations_mark()
+                if newest == mark:
+                    continue
+                now = {one.name: (one.key, one.joined_at) for one in await run_in_threadpool(store.registrations)}
+            except Exception:
+                _log.exception("the registrations cannot be read")  # the store may come back: look again
+                continue
+            waiting = self.notifier.waiting()
+            self.notifier.published(one for one in waiting if one not in now or now[one] != known.get(one))
+            mark, known = newest, now
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await run_in_threadpool(self._view.store.flush)
+            except Exception:
+                _log.exception("when clusters were seen cannot be written")
+
+
+def create_app(view: HubView, notifier: Notifier | None = None) -> App:
+    """Return the service of a hub.
+
+    Args:
+        view: what it is made of.
+        notifier: where publications are told; its own for None.
+    """
+    return App(view, Notifier() if notifier is None else notifier)
+
+
+def _routes(view: HubView, overlays: Overlays) -> Sequence[Route]:
+    registration, reports = Registration(view, overlays), Reports(view)
+    git, registry = GitHttp(view, overlays), Registry(view, overlays)
+    hooks, status = Hooks(view), Status(view)
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        def look() -> None:
+            try:
+                view.store.registrations_mark()
+                view.trust()
+            except Exception as error:
+                _log.exception("not ready")
+                raise NotReady("the store or the fleet repository cannot be read", do="see the hub's log") from error
+
+        await run_in_threadpool(look)
+        return JSONResponse({"status": "ready"})
+
+    return [
+        Route("/v1/register", registration.post, methods=["POST"]),
+        Route("/v1/reports", reports.post, methods=["POST"]),
+        Route("/v1/status", status.get),
+        Route("/git/{cluster}/info/refs", git.refs),
+        Route("/git/{cluster}/git-upload-pack", git.upload_pack, methods=["POST"]),
+        Route("/v2/", registry.base),
+        Route("/v2/{repository:path}/manifests/{digest}", registry.manifest),
+        Route("/v2/{repository:path}/blobs/{digest}", registry.blob),
+        Route("/hooks/push", hooks.push, methods=["POST"]),
+        Route("/hooks/push/{source}", hooks.push, methods=["POST"]),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+    ]
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EdgeferryError)
+    path, status = request.url.path, status_of(error)
+    if path.startswith("/v2/"):
+        answer = registry_problem(error)
+    else:
+        answer = Response(problem(error), status, media_type=PROBLEM.decode())
+    if isinstance(error, Unauthenticated):
+        scheme = "Basic" if path.startswith(("/git/", "/v2/")) else "Bearer"
+        answer.headers["www-authenticate"] = f'{scheme} realm="edgeferry"'
+    if status in (408, 413):
+        answer.headers["connection"] = "close"  # what is still to come of the body is not waited for
+    return answer
+
+
+async def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return await _refuse(request, WrongMethod(f"{request.method} is not taken here"))
+    if error.status_code == 404:
+        return await _refuse(request, NotFound("nothing stands at this address"))
+    return await _refuse(request, Broken(f"HTTP {error.status_code}"))
+
+
+async def _break(request: Request, _: Exception) -> Response:
+    return await _refuse(request, Broken("the hub has a fault of its own", do="see its log"))

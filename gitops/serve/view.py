@@ -1,0 +1,125 @@
+"""What the service needs of the rest of the hub: one value, so that it can be plugged in and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import random
+from threading import Lock
+from typing import Final, Protocol
+
+import pygit2
+
+from gitops.artifacts import ArtifactStore
+from gitops.store import Store
+
+
+class FleetReader(Protocol):
+    """The fleet repository as it is now; safe to call from another thread than the publisher's."""
+
+    def cluster_commit(self, cluster: str) -> str | None:
+        """Return the id of the parentless commit with the cluster's overlay. Asked at every poll: a lookup."""
+
+
+ObjectReader = Callable[[str], tuple[str, bytes]]
+"""Git object id → kind (``commit``, ``tree``, ``blob``) and bytes; KeyError for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFiles:
+    """The newest trust document as it stands in the fleet repository."""
+
+    number: int
+    document: bytes
+    signatures: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """One source of documents.
+
+    Attributes:
+        revision: newest commit that was looked at; empty for none.
+        used: newest faultless commit, the one in force; empty for none.
+        faults: one line each; why ``revision`` is not in force.
+    """
+
+    name: str
+    revision: str
+    used: str
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HubState:
+    """What the hub's last step left.
+
+    Attributes:
+        head: commit of the fleet repository; empty before the first publication.
+        sources: all of them, by name.
+        published: cluster → sequence of its newest release.
+        faults: what holds the hub as a whole; one line each.
+        offline_after_s: a cluster not heard of for so long is shown as unknown.
+    """
+
+    head: str = ""
+    sources: tuple[SourceState, ...] = ()
+    published: Mapping[str, int] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    offline_after_s: float = 600.0
+
+
+def utc_now() -> datetime:
+    """Return the time now, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HubView:
+    """All that the service is made of.
+
+    Attributes:
+        fleet: id of the fleet.
+        clusters: says which commit is a cluster's.
+        objects: reads that commit and what it leads to; called only for ids that a cluster may see.
+        store: registrations and reports.
+        artifacts: the embedded OCI store.
+        trust: gives the newest trust document.
+        state: gives what ``/v1/status`` shows of the hub itself.
+        wake: tells the hub's loop that there is something to do, and why; returns at once.
+        operator_token: what people show; empty refuses everybody.
+        hook_secrets: source name → secret of its webhook; ``""`` for hooks without a source. A hook with no
+            secret is taken from anybody: it only makes the hub look.
+        now: clock, UTC.
+        jitter: random numbers from 0 to 1, for the length of waits.
+    """
+
+    fleet: str
+    clusters: FleetReader
+    objects: ObjectReader
+    store: Store
+    artifacts: ArtifactStore
+    trust: Callable[[], TrustFiles]
+    state: Callable[[], HubState]
+    wake: Callable[[str], None]
+    operator_token: str = ""
+    hook_secrets: Mapping[str, str] = field(default_factory=dict)
+    now: Callable[[], datetime] = utc_now
+    jitter: Callable[[], float] = random
+
+
+_KINDS: Final = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+
+
+def git_objects(path: Path) -> ObjectReader:
+    """Return a reader of a repository's objects, for any thread; packs that appear later are found."""
+    repository, lock = pygit2.Repository(str(path)), Lock()
+
+    def read(oid: str) -> tuple[str, bytes]:
+        with lock:
+            kind, data = repository.odb.read(oid)
+        return _KINDS[int(kind)], data
+
+    return read
