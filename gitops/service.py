@@ -44,9 +44,14 @@ class Service:
         """Begin to step."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take no further step; one under way is finished. The waker must be poked by who calls."""
+    def stop(self, wake: Callable[[], None]) -> None:
+        """Take no further step; one under way is finished.
+
+        Args:
+            wake: ends the wait for something to do.
+        """
         self._stopped.set()
+        wake()
         self._thread.join(30)
 
     def step(self) -> Step:

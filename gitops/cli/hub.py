@@ -1,0 +1,97 @@
+"""``edgeferry hub``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from gitops.opening import MainSource
+from gitops.state_dir import StateDir
+
+
+@click.group()
+def hub() -> None:
+    """Run the hub."""
+
+
+@hub.command()
+@click.option("--source", required=True, metavar="URL", help="Model repository: a path or anything `git clone` takes.")
+@click.option("--branch", default="main", show_default=True, help="Branch that is watched.")
+@click.option("--path", default=".", show_default=True, help="Directory within the repository that is read.")
+@click.option(
+    "--state",
+    default="hub-state",
+    show_default=True,
+    envvar="EDGEFERRY_HUB_STATE",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for keys, database, fleet repository and artifacts.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8460",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Address to serve on; port 0 takes a free one.",
+)
+@click.option(
+    "--poll",
+    "poll_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    help="Seconds between looks at the sources.",
+)
+@click.option(
+    "--watch/--no-watch", default=True, show_default=True, help="Watch a repository on this machine for commits."
+)
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Certificate chain, PEM."
+)
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Private key, PEM.")
+@click.option(
+    "--client-ca",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take agents' certificates signed by this authority as their identity.",
+)
+@click.option(
+    "--hook-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with the secret of the push webhook.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Log every request.")
+def serve(
+    source: str,
+    branch: str,
+    path: str,
+    state: Path,
+    listen: str,
+    poll_s: float,
+    watch: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    hook_secret_file: Path | None,
+    verbose: bool,
+) -> None:
+    """Watch the model repository, decide, publish, and serve the agents, until stopped.
+
+    \b
+    Examples:
+      edgeferry hub serve --source .
+      edgeferry hub serve --source ssh://git@git.example/models.git --state /var/lib/edgeferry-hub --listen 0.0.0.0:8460
+    """
+    from gitops.running import Listening, serve_hub
+
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit() or not host:
+        raise click.BadParameter("write it like 127.0.0.1:8460", param_hint="--listen")
+    if (tls_cert is None) != (tls_key is None) or (client_ca is not None and tls_cert is None):
+        raise click.UsageError("--tls-cert and --tls-key go together, and --client-ca needs them")
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    secret = "" if hook_secret_file is None else hook_secret_file.read_text().strip()
+    listening = Listening(host, int(port), tls_cert, tls_key, client_ca, secret)
+    serve_hub(StateDir(state), MainSource(source, branch, path), listening, poll_s=poll_s, watch=watch)

@@ -1,0 +1,101 @@
+"""A whole hub in one process: the steps in one thread, the service in the main one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.wire.trust import paths
+from gitops.opening import MainSource, Opened, open_fleet
+from gitops.serve.app import App
+from gitops.serve.notifier import Notifier
+from gitops.serve.server import Server, Tls
+from gitops.serve.view import HubView, TrustFiles, git_objects
+from gitops.service import Service
+from gitops.state_dir import StateDir, read_operator_token
+from gitops.store.sqlite import SqliteStore
+from gitops.watch import Watch, local_git_folder
+
+_JITTER: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where and how the hub is reached.
+
+    Attributes:
+        port: 0 takes a free one.
+        tls_cert, tls_key: None for plain HTTP.
+        client_ca: agents' certificates signed by it are their identity.
+        hook_secret: of the push webhook; empty takes it from anybody, as it only makes the hub look.
+    """
+
+    host: str
+    port: int
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    hook_secret: str = ""
+
+
+def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll_s: float, watch: bool) -> None:
+    """Run the hub until SIGTERM or SIGINT.
+
+    Args:
+        state: its directory, made where absent.
+        source: the first model repository.
+        listening: where it is reached.
+        poll_s: seconds between looks at the sources, give or take a tenth.
+        watch: look at once when a repository on this machine gets a commit.
+
+    Raises:
+        EdgeferryError: it cannot be opened, or not listen.
+    """
+    state.make()
+    token = read_operator_token(state)
+    store = SqliteStore(state.database)
+    opened = open_fleet(state, source)
+    folder = local_git_folder(source.url) if watch else None
+    watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)
+    notifier = Notifier()
+    service = Service(opened.hub, store, lambda: watching.wait(None), notifier.published)
+    secrets = {"": listening.hook_secret} if listening.hook_secret else {}
+    view = HubView(
+        fleet=opened.keyring.fleet_id,
+        clusters=opened.repository,
+        objects=git_objects(state.fleet),
+        store=store,
+        artifacts=opened.artifacts,
+        trust=lambda: _trust(opened),
+        state=lambda: service.state,
+        wake=watching.poke,
+        operator_token=token,
+        hook_secrets=secrets,
+    )
+    tls = None
+    if listening.tls_cert is not None and listening.tls_key is not None:
+        tls = Tls(listening.tls_cert, listening.tls_key, listening.client_ca)
+    server = Server(App(view, notifier), listening.host, listening.port, tls)
+    service.start()
+    ended = threading.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda *_: ended.set())
+    try:
+        server.start()
+        ended.wait()
+    finally:
+        server.stop()
+        service.stop(lambda: watching.poke("stop"))
+        watching.close()
+        store.close()
+
+
+def _trust(opened: Opened) -> TrustFiles:
+    document, signatures = (opened.repository.read(path) for path in paths(opened.hub.trust))
+    genesis = opened.hub.genesis
+    if document is None or signatures is None:
+        document, signatures = (genesis[path] for path in paths(opened.hub.trust))
+    return TrustFiles(opened.hub.trust, document, signatures)
