@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from agent.wire.errors import Stop
 
@@ -37,6 +38,47 @@ class Fault:
         where = self.path if not self.line else f"{self.path}:{self.line}:{self.column}"
         prefix = "" if self.source == "main" else f"{self.source}: "
         return f"{prefix}{where}: {self.code} {self.name}: {self.what}; {self.do}"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One sort of fault: its stable code and its name."""
+
+    code: str
+    name: str
+
+    def at(self, path: str, what: str, do: str, *, line: int = 0, column: int = 0, source: str = "main") -> Fault:
+        """Return a fault of this sort."""
+        return Fault(path, line, column, self.code, self.name, what, do, source)
+
+
+BAD_YAML: Final = Code("EF1002", "BadYaml")
+TAB_IN_INDENTATION: Final = Code("EF1003", "TabInIndentation")
+DUPLICATE_KEY: Final = Code("EF1004", "DuplicateKey")
+NOT_TEXT: Final = Code("EF1005", "NotText")
+TOO_LARGE: Final = Code("EF1006", "TooLarge")
+TAG: Final = Code("EF1007", "TagNotAllowed")
+UNKNOWN_KIND: Final = Code("EF1008", "UnknownKind")
+UNKNOWN_API_VERSION: Final = Code("EF1009", "UnknownApiVersion")
+UNKNOWN_FIELD: Final = Code("EF1010", "UnknownField")
+NOT_IMPLEMENTED: Final = Code("EF1011", "NotImplementedYet")
+MISSING_FIELD: Final = Code("EF1012", "MissingField")
+NOT_QUOTED: Final = Code("EF1013", "NotQuoted")
+WRONG_TYPE: Final = Code("EF1014", "WrongType")
+BAD_VALUE: Final = Code("EF1015", "BadValue")
+DUPLICATE_DOCUMENT: Final = Code("EF1020", "DuplicateDocument")
+DANGLING_REFERENCE: Final = Code("EF1021", "DanglingReference")
+NO_VERSION: Final = Code("EF1022", "NoVersion")
+CHANGED_AFTER_PUBLICATION: Final = Code("EF1023", "ChangedAfterPublication")
+NOT_ALLOWED: Final = Code("EF1024", "NotAllowedForSource")
+SOURCE_EMPTY: Final = Code("EF1025", "SourceEmpty")
+CASE_COLLISION: Final = Code("EF1026", "CaseCollision")
+WRONG_FOLDER: Final = Code("EF1027", "WrongFolder")
+CONTRADICTION: Final = Code("EF1028", "Contradiction")
+MISSING_FILE: Final = Code("EF1029", "MissingFile")
+BAD_SELF_TEST: Final = Code("EF1030", "BadSelfTest")
+NOTHING_TO_DELIVER: Final = Code("EF1031", "NothingToDeliver")
+BAD_MANIFEST: Final = Code("EF1032", "BadManifest")
 
 
 class FaultyCatalog(Stop):

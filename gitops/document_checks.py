@@ -1,0 +1,187 @@
+"""What a document says against itself: fields that exclude or need each other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gitops import faults, kinds
+from gitops.faults import Code
+from gitops.yaml_text import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault without its position: where it stands within its document.
+
+    Attributes:
+        place: keys and list positions from the document's top.
+        what, do: ``{as written}`` in them becomes the scalar's text.
+        key: whether the key is meant, not its value.
+    """
+
+    place: Place
+    code: Code
+    what: str
+    do: str
+    key: bool = False
+
+
+def check(document: kinds.Document) -> list[Problem]:
+    """Return everything in which a document contradicts itself."""
+    one = _CHECKS.get(type(document))
+    found = list(_reserved(document.metadata)) if document.metadata is not None else []
+    return found + list(one(document)) if one is not None else found
+
+
+_OUR_KEYS: Final = frozenset({"edgeferry.dev/site", "edgeferry.dev/platform"})
+
+
+def _reserved(metadata: kinds.Metadata | kinds.VersionMetadata) -> Iterator[Problem]:
+    for field, keys in (("labels", metadata.labels), ("annotations", metadata.annotations)):
+        for key in keys:
+            if key.startswith("edgeferry.dev/") and (key not in _OUR_KEYS or field == "annotations"):
+                place = ("metadata", field, key)
+                what = f"`{key}` means nothing in this version"
+                do = f"labels of ours are {', '.join(sorted(_OUR_KEYS))}; use a prefix of your own for others"
+                yield Problem(place, faults.UNKNOWN_FIELD, what, do, True)
+
+
+def _source(document: kinds.Source) -> Iterator[Problem]:
+    if document.metadata.name == "main":
+        yield _against(("metadata", "name"), "the source `main` is this repository", "give it another name")
+    for field, values in (("kinds", document.spec.allow.kinds), ("names", document.spec.allow.names)):
+        if not values:
+            yield _against(("spec", "allow", field), f"`{field}` is empty: the source could hold nothing", "name some")
+
+
+def _model(document: kinds.Model) -> Iterator[Problem]:
+    spec = document.spec
+    if spec.delivery == "chart":
+        what, do = "delivery `chart` is not implemented in this version", "use container, server or file"
+        yield Problem(("spec", "delivery"), faults.NOT_IMPLEMENTED, what, do)
+        return
+    if spec.delivery == "server" and spec.runtime is None:
+        yield _missing("spec", "runtime", "delivery `server` needs it")
+    for field, value, deliveries in (
+        ("runtime", spec.runtime, ("server",)),
+        ("port", spec.port, ("container",)),
+        ("selfTest", spec.self_test, ("server", "container")),
+        ("values", spec.values or None, ("server", "container")),
+    ):
+        if value is not None and spec.delivery not in deliveries:
+            yield _against(
+                ("spec", field), f"`{field}` does nothing with delivery `{spec.delivery}`", "take it out", True
+            )
+    if spec.delivery == "container" and spec.self_test is not None and spec.port is None:
+        yield _missing("spec", "port", "the self-test of a container needs it")
+    withdrawn = [one.version for one in spec.withdrawn]
+    yield from _twice(withdrawn, ("spec", "withdrawn"), "version")
+    for channel, version in spec.channels.items():
+        if version in withdrawn:
+            what = f"channel {channel} points to {version}, which is withdrawn"
+            yield _against(("spec", "channels", channel), what, "point it to another version")
+
+
+def _model_version(document: kinds.ModelVersion) -> Iterator[Problem]:
+    spec = document.spec
+    given = [name for name in ("artifact", "image", "chart") if getattr(spec, name) is not None]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} together" if given else "neither artifact nor image"
+        yield _against(("spec",), what, "give exactly one of them", True)
+    if spec.chart is not None:
+        what, do = "`chart` is not implemented in this version", "give an artifact or an image"
+        yield Problem(("spec", "chart"), faults.NOT_IMPLEMENTED, what, do, True)
+    if spec.artifact is not None:
+        yield from _artifact(spec.artifact)
+
+
+def _artifact(artifact: kinds.ArtifactSpec) -> Iterator[Problem]:
+    place = ("spec", "artifact")
+    if (artifact.path is None) == (artifact.ref is None):
+        what = "neither `path` nor `ref`" if artifact.path is None else "both `path` and `ref`"
+        yield _against(place, what, "give exactly one of them", True)
+    for field in ("digest", "size"):
+        given = getattr(artifact, field) is not None
+        if artifact.ref is not None and not given:
+            yield Problem((*place, field), faults.MISSING_FIELD, f"`{field}` is missing", "a `ref` needs it: write it")
+        if artifact.path is not None and artifact.ref is None and given:
+            yield _against((*place, field), f"`{field}` does nothing with `path`", "take it out", True)
+
+
+def _placement(document: kinds.Placement) -> Iterator[Problem]:
+    spec = document.spec
+    if (spec.model is None) == (spec.workload is None):
+        what = "neither `model` nor `workload`" if spec.model is None else "both `model` and `workload`"
+        yield _against(("spec",), what, "give exactly one of them", True)
+    for n, term in enumerate(spec.clusters or ()):
+        place = ("spec", "clusters", n)
+        if term.names is None and not term.match_labels and not term.match_expressions:
+            yield _against(place, "an empty term, which selects every cluster", "leave out `clusters` to mean that")
+        yield from _expressions(term.match_expressions, place)
+    for n, override in enumerate(spec.overrides):
+        place = ("spec", "overrides", n)
+        if not override.values:
+            yield _against((*place, "values"), "an override without values", "give some, or take it out", True)
+        yield from _expressions(override.match_expressions, place)
+
+
+def _expressions(expressions: Sequence[kinds.Expression], place: Place) -> Iterator[Problem]:
+    for n, one in enumerate(expressions):
+        here = (*place, "matchExpressions", n)
+        if one.operator in ("In", "NotIn") and not one.values:
+            yield Problem((*here, "values"), faults.MISSING_FIELD, "`values` is missing", f"{one.operator} needs some")
+        if one.operator in ("Exists", "DoesNotExist") and one.values:
+            yield _against((*here, "values"), f"`values` does nothing with {one.operator}", "take it out", True)
+
+
+def _workload(document: kinds.Workload) -> Iterator[Problem]:
+    spec = document.spec
+    yield from _twice([one.name for one in spec.models], ("spec", "models"), "name")
+    if spec.host is not None and spec.host.ready_path and not spec.host.port:
+        yield _missing(("spec", "host"), "port", "`readyPath` needs `port: true`")
+    if spec.placement is not None and not spec.models:
+        what = "`sameAs` follows the workload's models, and it names none"
+        yield _against(("spec", "placement", "sameAs"), what, "name them in `models`, or write a Placement")
+    for n, use in enumerate(spec.models):
+        if use.version.strip().startswith("channel:"):
+            what = "a workload accepts a range of versions, no channel"
+            yield _against(("spec", "models", n, "version"), what, "write a range: >=2 <3")
+
+
+def _runtime(document: kinds.Runtime) -> Iterator[Problem]:
+    spec = document.spec
+    if spec.image is None and spec.host is None:
+        yield _against(("spec",), "neither `image` nor `host`", "give one of them, or both", True)
+    if spec.image is None and spec.args:
+        yield _against(("spec", "args"), "`args` does nothing without `image`", "take it out", True)
+    if spec.protocol == "v2" and spec.path != "/":
+        yield _against(("spec", "path"), "`path` does nothing with protocol `v2`", "take it out", True)
+
+
+def _twice(names: Iterable[str], place: Place, field: str) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for n, name in enumerate(names):
+        if name in seen:
+            yield _against((*place, n, field), f"{name} stands here twice", "keep one of them")
+        seen.add(name)
+
+
+def _missing(place: Place | str, field: str, why: str) -> Problem:
+    parent = (place,) if isinstance(place, str) else place
+    return Problem((*parent, field), faults.MISSING_FIELD, f"`{field}` is missing", f"write it: {why}")
+
+
+def _against(place: Place, what: str, do: str, key: bool = False) -> Problem:
+    return Problem(place, faults.CONTRADICTION, what, do, key)
+
+
+_CHECKS: Final[Mapping[type[kinds.Document], Callable[[Any], Iterator[Problem]]]] = {
+    kinds.Source: _source,
+    kinds.Model: _model,
+    kinds.ModelVersion: _model_version,
+    kinds.Placement: _placement,
+    kinds.Workload: _workload,
+    kinds.Runtime: _runtime,
+}
