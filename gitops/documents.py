@@ -92,7 +92,7 @@ def parse(file: File, data: bytes, source: str) -> Parsed:
 
 
 def position(data: bytes, number: int, place: Place, *, key: bool = False) -> tuple[int, int]:
-    """Return line and column of a value (or of its key) in one document of a file; where it is not, of what is around it.
+    """Return line and column of a value (or of its key) in one document; where it is not, of what is around it.
 
     Args:
         data: the file.

@@ -46,7 +46,8 @@ FOREIGN: Final = {
 }
 """Kind → what to write instead.
 
-Source: Open Cluster Management, Karmada, KubeStellar, Fleet, Flux, Argo CD, Config Sync, KServe, KubeEdge, Open Horizon.
+Source: Open Cluster Management, Karmada, KubeStellar, Fleet, Flux, Argo CD, Config Sync, KServe, KubeEdge and Open
+Horizon.
 """
 
 

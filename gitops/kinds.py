@@ -5,71 +5,39 @@ A field stands here only when something acts on it: what is not implemented is r
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
-from gitops import names as syntax
+from gitops.field_types import (
+    AbsolutePath,
+    Branch,
+    ImageRef,
+    LabelKey,
+    Labels,
+    LabelValue,
+    Name,
+    NameGlob,
+    PublicKey,
+    RelativePath,
+    RepositoryUrl,
+    Spec,
+    UrlPath,
+    Values,
+    Version,
+    VersionWish,
+)
+from gitops.model_spec import ArtifactSpec as ArtifactSpec
+from gitops.model_spec import ChartSpec as ChartSpec
+from gitops.model_spec import ImageSpec as ImageSpec
+from gitops.model_spec import ModelSpec as ModelSpec
+from gitops.model_spec import ModelVersionSpec as ModelVersionSpec
+from gitops.model_spec import Needs as Needs
+from gitops.model_spec import SelfTestSpec as SelfTestSpec
+from gitops.model_spec import Withdrawn as Withdrawn
 
 API_VERSION = "edgeferry.dev/v1alpha1"
 MAX_NAME = 53
-
-_NAME: Final = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$"
-_GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]{0,51}[a-z0-9*])?$"
-_DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
-_IMAGE: Final = r"^[^\s@]+@sha256:[0-9a-f]{64}$"
-_REF: Final = r"^(oci|https|file)://[^\s]+$"
-_IMAGE_NAME: Final = r"^[^\s@]+$"
-_CHART: Final = r"^oci://[^\s@]+$"
-_ABSOLUTE: Final = r"^(/\S+)?$"
-_URL_PATH: Final = r"^(/\S*)?$"
-_VALUE_KEY: Final = r"^[A-Za-z_][-A-Za-z0-9_.]{0,252}$"
-
-PATTERNS: Final = {
-    _NAME: "at most 53 of a-z 0-9 - that begin and end with a letter or digit",
-    _GLOB: "a name, in which `*` stands for any run of characters",
-    _DIGEST: "`sha256:` and 64 digits of 0-9 a-f",
-    _IMAGE: "an image with its digest: registry.example/name@sha256:…",
-    _REF: "a URL that begins with oci://, https:// or file://",
-    _IMAGE_NAME: "an image without its digest: registry.example/name:tag",
-    _CHART: "a chart without its digest: oci://registry.example/name",
-    _ABSOLUTE: "an absolute path: /models/name",
-    _URL_PATH: "the path of a URL: /ready",
-    _VALUE_KEY: "letters, digits and - _ . that begin with a letter or _",
-}
-"""Pattern → what it wants, in words."""
-
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
-NameGlob = Annotated[str, StringConstraints(pattern=_GLOB)]
-Digest = Annotated[str, StringConstraints(pattern=_DIGEST)]
-LabelKey = Annotated[str, AfterValidator(syntax.label_key)]
-LabelValue = Annotated[str, AfterValidator(syntax.label_value)]
-Version = Annotated[str, AfterValidator(syntax.version_number)]
-VersionWish = Annotated[str, AfterValidator(syntax.version_wish)]
-Labels = dict[LabelKey, LabelValue]
-ValueKey = Annotated[str, StringConstraints(pattern=_VALUE_KEY)]
-Values = dict[ValueKey, str]
-ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE)]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(syntax.relative_path)]
-Branch = Annotated[str, AfterValidator(syntax.branch)]
-RepositoryUrl = Annotated[str, AfterValidator(syntax.repository_url)]
-PublicKey = Annotated[str, AfterValidator(syntax.public_key)]
-
-
-class Spec(BaseModel):
-    """Strict and frozen; names in YAML are camelCase."""
-
-    later: ClassVar[tuple[str, ...]] = ()
-    """Fields that the design names and this version does not act on yet."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        alias_generator=lambda s: s.split("_")[0] + "".join(w.title() for w in s.split("_")[1:]),
-        populate_by_name=True,
-    )
 
 
 class Metadata(Spec):
@@ -167,60 +135,6 @@ class Source(Document):
 # ---- Model and its versions
 
 
-class Withdrawn(Spec):
-    """A version that must not be chosen any more."""
-
-    version: Version = Field(description="A version that exists.", examples=["1.9.0"])
-    reason: str = Field(min_length=1, description="Why, in words for people.", examples=["wrong labels"])
-
-
-class Needs(Spec):
-    """What a cluster must have."""
-
-    later: ClassVar[tuple[str, ...]] = ("memory", "disk", "accelerator", "cpu", "runtime")
-
-    arch: tuple[Literal["amd64", "arm64", "arm", "riscv64", "ppc64le", "s390x"], ...] = Field(
-        default=(), description="Architectures it runs on; empty for any."
-    )
-
-
-class SelfTestSpec(Spec):
-    """A question asked of every new version before it serves."""
-
-    input: RelativePath = Field(description="JSON body for the inference request; a file beside model.yaml.")
-    output: RelativePath = Field(description="The answer wanted: every field in it must be in the answer.")
-    tolerance: float = Field(default=0.0, ge=0, description="Numbers may differ by this much.")
-
-
-class ModelSpec(Spec):
-    """What all versions of a model share."""
-
-    later: ClassVar[tuple[str, ...]] = ("feedback",)
-
-    delivery: Literal["container", "server", "chart", "file"] = Field(description="How a version reaches its consumer.")
-    runtime: Name | None = Field(default=None, description="Runtime document; needed for `server`.")
-    namespace: Name = Field(default="edgeferry-models", description="Kubernetes namespace.")
-    channels: dict[Name, Version] = Field(
-        default_factory=dict, description="Names that point to a version and move.", examples=[{"stable": "2.1.0"}]
-    )
-    withdrawn: tuple[Withdrawn, ...] = Field(default=(), description="Versions that must not be chosen any more.")
-    needs: Needs = Field(default=Needs(), description="What a cluster must have.")
-    values: Values = Field(
-        default_factory=dict,
-        description="Environment of `container` and `server`.",
-        examples=[{"threshold": "0.6"}],
-    )
-    self_test: SelfTestSpec | None = Field(
-        default=None, description="A question asked of every new version before it serves (`server`, `container`)."
-    )
-    switch: Literal["beside", "replace", "auto"] = Field(
-        default="auto", description="Test beside the running one, or stop, test, start or return."
-    )
-    port: int | None = Field(
-        default=None, ge=1, le=65535, description="Port that the image of a `container` delivery listens on."
-    )
-
-
 class Model(Document):
     """A model: everything but its bytes."""
 
@@ -228,53 +142,6 @@ class Model(Document):
     kind: Literal["Model"]
     metadata: Metadata
     spec: ModelSpec
-
-
-class ArtifactSpec(Spec):
-    """The model's bytes: a file beside version.yaml, or a reference with its digest."""
-
-    path: RelativePath | None = Field(
-        default=None, description="File or folder beside version.yaml, in Git or Git LFS."
-    )
-    ref: str | None = Field(
-        default=None,
-        pattern=_REF,
-        description="Where the bytes are.",
-        examples=["oci://registry.example/models/defect-detector"],
-    )
-    digest: Digest | None = Field(default=None, description="Of the bytes at `ref`; needed there.")
-    size: int | None = Field(default=None, ge=0, description="Bytes at `ref`; needed there.")
-
-
-class ImageSpec(Spec):
-    """A container image by digest; `path` is the model's directory within it."""
-
-    ref: str = Field(
-        pattern=_IMAGE_NAME, description="The image without its digest.", examples=["registry.example/models/defects"]
-    )
-    digest: Digest = Field(description="Of the image's manifest or index.")
-    path: str = Field(
-        default="", pattern=_ABSOLUTE, description="For `server` and `file`: the model's directory within the image."
-    )
-
-
-class ChartSpec(Spec):
-    """A Helm chart by digest."""
-
-    ref: str = Field(pattern=_CHART, description="The chart without its digest.")
-    digest: Digest = Field(description="Of the chart's manifest.")
-
-
-class ModelVersionSpec(Spec):
-    """One version's bytes: exactly one of artifact, image, chart."""
-
-    later: ClassVar[tuple[str, ...]] = ("variants",)
-
-    artifact: ArtifactSpec | None = Field(default=None, description="The model's bytes, for `server` and `file`.")
-    image: ImageSpec | None = Field(
-        default=None, description="For `container`; for `server` and `file` an image that holds the model under `path`."
-    )
-    chart: ChartSpec | None = Field(default=None, description="For `chart`, which this version does not deliver yet.")
 
 
 class ModelVersion(Document):
@@ -395,8 +262,8 @@ class ModelUseSpec(Spec):
 
     name: Name = Field(description="Name of the model.")
     version: VersionWish = Field(default="*", description="Range that this workload accepts.")
-    mount: str = Field(
-        default="", pattern=_ABSOLUTE, description="Directory in the workload's containers where the model appears."
+    mount: AbsolutePath = Field(
+        default="", description="Directory in the workload's containers where the model appears."
     )
     on_change: Literal["restart", "reload", "none"] = Field(
         default="restart", description="What happens to the workload when the model is switched."
@@ -417,9 +284,7 @@ class HostProgram(Spec):
         min_length=1, description="`{workload}` is the version's folder, `{port}` a free port."
     )
     port: bool = Field(default=False, description="Give it a stable port with a forwarder in front.")
-    ready_path: str = Field(
-        default="", pattern=_URL_PATH, description="HTTP path that answers 200 when it is ready; needs `port`."
-    )
+    ready_path: UrlPath = Field(default="", description="HTTP path that answers 200 when it is ready; needs `port`.")
 
 
 class WorkloadSpec(Spec):
@@ -473,7 +338,7 @@ class RuntimeSpec(Spec):
     protocol: Literal["v2", "http"] = Field(
         default="v2", description="`v2`: the Open Inference Protocol; `http`: anything that answers on `path`."
     )
-    path: str = Field(default="/", pattern=_URL_PATH, description="Readiness path where protocol is `http`.")
+    path: UrlPath = Field(default="/", description="Readiness path where protocol is `http`.")
     host: RuntimeHost | None = Field(default=None, description="How it runs on a bare host.")
 
 

@@ -21,8 +21,8 @@ class Standing:
     """What a file is by its path.
 
     Attributes:
-        role: ``document``: holds documents of ours and nothing else; ``maybe``: YAML that may hold some; ``version``: the
-            version.yaml of a model's version; ``content``: anything else in a version folder; ``other``: not looked at.
+        role: ``document``: holds documents of ours and nothing else; ``maybe``: YAML that may hold some; ``version``:
+            a model's version.yaml; ``content``: anything else in a version folder; ``other``: not looked at.
         owner: directory that ``versions/`` stands in, for ``version`` and ``content``; ends with a slash, or is empty.
         version: name of the version's folder, for the same.
     """

@@ -11,6 +11,7 @@ from placement.versions import parse_version, parse_wish
 _MAX_LABEL: Final = 63
 _BRANCH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,199}\Z")
 _LABEL_NAME: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_LABEL_WORDS: Final = "write at most 63 of A-Z a-z 0-9 - _ . that begin and end with a letter or digit"
 _DNS: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 
 
@@ -20,18 +21,14 @@ def label_key(text: str) -> str:
     if slash and (len(prefix) > 253 or not _DNS.match(prefix)):
         raise ValueError(f"label key prefix {prefix[:80]!r} is not allowed: write a DNS name in lower case")
     if not _LABEL_NAME.match(name):
-        raise ValueError(
-            f"label key {text[:80]!r} is not allowed: at most 63 of A-Z a-z 0-9 - _ . that begin and end with a letter or digit"
-        )
+        raise ValueError(f"label key {text[:80]!r} is not allowed: {_LABEL_WORDS}")
     return text
 
 
 def label_value(text: str) -> str:
     """Check a label value: empty, or at most 63 characters as Kubernetes has it."""
     if text and not _LABEL_NAME.match(text):
-        raise ValueError(
-            f"label value {text[:80]!r} is not allowed: at most 63 of A-Z a-z 0-9 - _ . that begin and end with a letter or digit"
-        )
+        raise ValueError(f"label value {text[:80]!r} is not allowed: {_LABEL_WORDS}")
     return text
 
 

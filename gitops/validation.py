@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from gitops import faults
 from gitops.document_checks import Problem
-from gitops.kinds import PATTERNS, Document, Spec
+from gitops.field_types import PATTERNS, Spec
+from gitops.kinds import Document
 from gitops.yaml_text import Place, type_name
 
 _KEY = "[key]"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 
 from gitops import faults
 from gitops.faults import Code, Fault
@@ -162,6 +162,7 @@ class _Reader:
         self.path, self.source, self.scalar, self.merge_keys = path, source, scalar, merge_keys
         self.faults: list[Fault] = []
         self.with_marks = with_marks
+        self.next: Callable[[], Any] = lambda: None
         self.marks: dict[Place, Mark] = {}
         self.anchors: dict[str, tuple[Value, int, int]] = {}  # value, values in it, levels below it
         self.values = 0
@@ -251,7 +252,7 @@ class _Reader:
             self.note(faults.TAG, f"the tag {tag[:60]} is not allowed", "write the value itself", *_at(event))
 
     def sequence(self, place: Place, depth: int) -> Value:
-        items = []
+        items: list[Value] = []
         while not isinstance(event := self.next(), yaml.SequenceEndEvent):
             items.append(self.value(event, (*place, len(items)) if self.with_marks else place, depth + 1))
         return tuple(items)
