@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
+import struct
 from typing import Any, Final
 
 from cryptography import x509
@@ -109,6 +111,8 @@ class HubProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _give_up(self) -> None:
+        # A reset, so that the kernel does not keep for minutes what the client will not take.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     @staticmethod
