@@ -114,12 +114,18 @@ _KINDS: Final = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
 
 def git_objects(path: Path) -> ObjectReader:
-    """Return a reader of a repository's objects, for any thread; packs that appear later are found."""
-    repository, lock = pygit2.Repository(str(path)), Lock()
+    """Return a reader of a bare repository's objects, for any thread; packs may come and go meanwhile."""
+    objects, lock = str(path / "objects"), Lock()
+    database = pygit2.Odb(objects)
 
     def read(oid: str) -> tuple[str, bytes]:
+        nonlocal database
         with lock:
-            kind, data = repository.odb.read(oid)
+            try:
+                kind, data = database.read(oid)
+            except (KeyError, pygit2.GitError):  # a repack took away the pack that was known to hold it: look again
+                database = pygit2.Odb(objects)
+                kind, data = database.read(oid)
         return _KINDS[int(kind)], data
 
     return read

@@ -15,6 +15,7 @@ EVENTS_KEPT: Final = 10_000
 _COLUMNS: Final = "id, cluster, incarnation, received_at, number, at, kind, object, version, code, message, count"
 _OF_ALL: Final = f"SELECT {_COLUMNS} FROM events WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608  # constants
 _OF_ONE: Final = f"SELECT {_COLUMNS} FROM events WHERE cluster = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608  # same
+_NEWEST: Final = f"SELECT {_COLUMNS} FROM events WHERE cluster = ? ORDER BY id DESC LIMIT ?"  # noqa: S608  # same
 
 
 def put_events(db: sqlite3.Connection, cluster: str, report: Report, received_at: int) -> None:
@@ -54,7 +55,17 @@ def put_events(db: sqlite3.Connection, cluster: str, report: Report, received_at
 
 def read_events(db: sqlite3.Connection, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
     """Return events with an id above ``after``, oldest first; of all clusters for None."""
-    rows = db.execute(_OF_ALL, (after, limit)) if cluster is None else db.execute(_OF_ONE, (cluster, after, limit))
+    return _events(
+        db.execute(_OF_ALL, (after, limit)) if cluster is None else db.execute(_OF_ONE, (cluster, after, limit))
+    )
+
+
+def read_newest_events(db: sqlite3.Connection, cluster: str, limit: int) -> tuple[StoredEvent, ...]:
+    """Return the newest events of a cluster, oldest first."""
+    return _events(db.execute(_NEWEST, (cluster, limit)))[::-1]
+
+
+def _events(rows: sqlite3.Cursor) -> tuple[StoredEvent, ...]:
     return tuple(
         StoredEvent(id_, name, incarnation, Event(number, _time(at), *rest), _time(received_at))
         for id_, name, incarnation, received_at, number, at, *rest in rows

@@ -15,7 +15,7 @@ from agent.wire.fields import Fields
 from agent.wire.report import Report, decode_report
 from gitops.store import Audit, Registration, StoredEvent, StoredReport
 from gitops.store.database import Database
-from gitops.store.event_log import put_events, read_events
+from gitops.store.event_log import put_events, read_events, read_newest_events
 from gitops.store.matters import what_matters
 
 SEEN_EVERY_S: Final = 60
@@ -192,6 +192,10 @@ class SqliteStore:
     def events(self, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
         """See ``Store``."""
         return read_events(self._db.read(), cluster, after, limit)
+
+    def newest_events(self, cluster: str, limit: int) -> tuple[StoredEvent, ...]:
+        """See ``Store``."""
+        return read_newest_events(self._db.read(), cluster, limit)
 
     def note(self, audit: Audit) -> None:
         """See ``Store``."""

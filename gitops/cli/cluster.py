@@ -1,0 +1,236 @@
+"""``edgeferry cluster``: tokens and registrations, on the hub's machine."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from agent.wire.errors import Stop
+from agent.wire.fields import write_time
+from agent.wire.signature import fingerprint
+from gitops.cli.output import as_json, output_option, table
+from gitops.state_dir import StateDir
+from gitops.store import Registration, Store, StoredReport
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?\Z")
+_TTL: Final = re.compile(r"(\d{1,5})([mhd])\Z")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class UnknownCluster(Stop):
+    """No cluster of this name is registered."""
+
+    code = "EF3115"
+
+
+class NoHubState(Stop):
+    """The directory is not the state of a hub."""
+
+    code = "EF3116"
+
+
+def state_option(command: F) -> F:
+    """Add ``--state`` to a command."""
+    option = click.option(
+        "--state",
+        type=click.Path(file_okay=False, path_type=Path),
+        default="hub-state",
+        show_default=True,
+        envvar="EDGEFERRY_HUB_STATE",
+        help="State directory of the hub.",
+    )
+    return option(command)
+
+
+@click.group()
+def cluster() -> None:
+    """Register clusters and look at them, on the hub's machine."""
+
+
+@cluster.command()
+@click.argument("name")
+@state_option
+@click.option("--hub-url", required=True, help="Address at which the cluster reaches the hub.")
+@click.option("--ttl", default="24h", show_default=True, help="How long the token is good: 30m, 24h, 7d.")
+@output_option
+def token(name: str, state: Path, hub_url: str, ttl: str, output: str) -> None:
+    """Print the line that joins cluster NAME: paste it on the cluster.
+
+    The token in it is good once, for this cluster alone.
+
+    \b
+    Examples:
+      edgeferry cluster token milan-01 --state hub-state --hub-url https://hub.example:8443
+      edgeferry cluster token milan-01 --hub-url https://hub.example:8443 --ttl 7d -o json
+    """
+    if not _NAME.match(name):
+        raise click.BadParameter("at most 53 of a-z 0-9 -, beginning and ending with a letter or digit")
+    if not hub_url.startswith(("https://", "http://")):
+        raise click.BadParameter("begins with https:// (or http:// on this machine)", param_hint="--hub-url")
+    now = datetime.now(UTC)
+    secret, expires = secrets.token_urlsafe(32), now + _duration(ttl)
+    StateDir(state).make()
+    with _store(state, create=True) as store:
+        from gitops.serve.identity import hash_secret
+
+        store.add_token(hash_secret(secret), name, expires, _user(), now)
+    command = f"edgeferry-agent join --hub {hub_url} --cluster {name}"
+    if output == "json":
+        shown = {"cluster": name, "hub": hub_url, "token": secret, "expires": write_time(expires), "command": command}
+        click.echo(as_json(shown))
+    else:
+        click.echo(f"EDGEFERRY_TOKEN={secret} {command}")
+
+
+@cluster.command(name="list")
+@state_option
+@output_option
+def list_(state: Path, output: str) -> None:
+    """List the registered clusters and when they were heard of.
+
+    \b
+    Examples:
+      edgeferry cluster list --state hub-state
+      edgeferry cluster list -o json
+    """
+    with _store(state) as store:
+        reports = store.latest_reports()
+        shown = [_shown(one, reports.get(one.name)) for one in store.registrations()]
+    if output == "json":
+        click.echo(as_json(shown))
+    else:
+        heads = ("NAME", "JOINED", "SEEN", "SEQUENCE", "HEALTH", "AGENT")
+        rows = [
+            (one["name"], one["joinedAt"], one["seenAt"] or "never", one["sequence"], one["lastHealth"], one["agent"])
+            for one in shown
+        ]
+        click.echo(table(heads, rows))
+
+
+@cluster.command()
+@click.argument("name")
+@state_option
+@click.option("--events", default=10, show_default=True, help="How many of the newest events to show.")
+@output_option
+def show(name: str, state: Path, events: int, output: str) -> None:
+    """Show one cluster: its registration, its last report, its newest events.
+
+    \b
+    Examples:
+      edgeferry cluster show milan-01 --state hub-state
+      edgeferry cluster show milan-01 --events 50 -o json
+    """
+    with _store(state) as store:
+        registration = store.registration(name)
+        if registration is None:
+            raise _unknown(name)
+        stored = store.latest_reports().get(name)
+        newest = store.newest_events(name, events)
+        facts = store.facts().get(name, ())
+    shown = _shown(registration, stored)
+    shown["facts"] = {fact.name: fact.value for fact in facts}
+    shown["entries"] = (
+        []
+        if stored is None
+        else [
+            {"kind": one.kind, "name": one.name, "version": one.version, "health": one.health, "message": one.message}
+            for one in stored.report.entries
+        ]
+    )
+    shown["events"] = [
+        {
+            "at": write_time(one.event.at),
+            "kind": one.event.kind,
+            "object": one.event.object,
+            "message": one.event.message,
+        }
+        for one in newest
+    ]
+    if output == "json":
+        click.echo(as_json(shown))
+        return
+    for label, value in shown.items():
+        if label == "facts":
+            click.echo(f"facts: {', '.join(f'{fact}={text}' for fact, text in value.items()) or 'none'}")
+        elif not isinstance(value, list):
+            click.echo(f"{label}: {value}")
+    for label in ("entries", "events"):
+        if shown[label]:
+            click.echo(f"\n{table([head.upper() for head in shown[label][0]], [row.values() for row in shown[label]])}")
+
+
+@cluster.command()
+@click.argument("name")
+@state_option
+def revoke(name: str, state: Path) -> None:
+    """End the registration of cluster NAME, and its open tokens.
+
+    The hub refuses it from then on; what it runs goes on. It may join again with a new token.
+
+    \b
+    Examples:
+      edgeferry cluster revoke milan-01 --state hub-state
+    """
+    with _store(state) as store:
+        if not store.revoke(name, _user(), datetime.now(UTC)):
+            raise _unknown(name)
+    click.echo(f"{name} is revoked; what it runs goes on")
+
+
+@contextmanager
+def _store(state: Path, *, create: bool = False) -> Iterator[Store]:
+    from gitops.store.sqlite import SqliteStore
+
+    path = StateDir(state).database
+    if not create and not path.exists():
+        raise NoHubState("no hub.sqlite there", where=str(state), do="name the hub's directory with --state")
+    store = SqliteStore(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _shown(one: Registration, stored: StoredReport | None) -> dict[str, Any]:
+    """Return what is known of a cluster; its health is the last it said, however long ago that is."""
+    report = None if stored is None else stored.report
+    healths = {entry.health for entry in report.entries} if report else set()
+    return {
+        "name": one.name,
+        "key": fingerprint(one.key),
+        "joinedAt": write_time(one.joined_at),
+        "seenAt": "" if one.seen_at is None else write_time(one.seen_at),
+        "reportedAt": "" if stored is None else write_time(stored.received_at),
+        "sequence": 0 if report is None else report.sequence,
+        "lastHealth": next((h for h in ("degraded", "unknown", "progressing", "current") if h in healths), ""),
+        "fault": "" if report is None else f"{report.fault_code} {report.fault}".strip(),
+        "agent": "" if report is None else report.agent,
+    }
+
+
+def _duration(text: str) -> timedelta:
+    found = _TTL.match(text)
+    if found is None or int(found[1]) == 0:
+        raise click.BadParameter("write it like 30m, 24h or 7d", param_hint="--ttl")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _unknown(name: str) -> UnknownCluster:
+    return UnknownCluster(f"{name!r} is not registered", do="see `edgeferry cluster list`")
+
+
+def _user() -> str:
+    try:
+        return f"user/{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "user/unknown"
