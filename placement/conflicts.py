@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from placement.types import ClusterSet, Decision, Refusal
+from placement.types import ClusterSet, Decision, Policy, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Settled:
 def settle(decisions: Sequence[Decision]) -> Settled:
     """Give every cluster to the policy with the highest priority among those that claim the same subject.
 
+    A policy with a ``count`` takes the next clusters that fit for those that it loses.
+
     Args:
         decisions: in any order, all over the same index.
 
@@ -45,21 +47,52 @@ def settle(decisions: Sequence[Decision]) -> Settled:
     settled: dict[str, Decision] = {}
     clashes: list[Clash] = []
     for decision in ranked:
-        policy = decision.policy
-        held = holders.setdefault((policy.kind, policy.subject), [])
-        for winner in held:
-            both = decision.chosen.bits & winner.chosen.bits
-            if not both:
-                continue
-            clusters = ClusterSet(decision.chosen.index, both)
-            if winner.policy.priority == policy.priority:
-                clashes.append(Clash(winner.policy.name, policy.name, clusters))
-            text = f"priority: placement {winner.policy.name} has it ({winner.policy.priority} over {policy.priority})"
-            decision = replace(
-                decision,
-                chosen=ClusterSet(clusters.index, decision.chosen.bits & ~both),
-                refused=(*decision.refused, Refusal("priority", text, clusters)),
-            )
-        held.append(decision)
-        settled[policy.name] = decision
+        held = holders.setdefault((decision.policy.kind, decision.policy.subject), [])
+        clashes += _clashes(decision, held)
+        yielded = _yielded(decision, held)
+        held.append(yielded)
+        settled[decision.policy.name] = yielded
     return Settled(tuple(settled[one.policy.name] for one in decisions), tuple(clashes))
+
+
+def _clashes(decision: Decision, held: Sequence[Decision]) -> list[Clash]:
+    found = []
+    for holder in held:
+        both = decision.chosen.bits & holder.chosen.bits
+        if both and holder.policy.priority == decision.policy.priority:
+            clusters = ClusterSet(decision.chosen.index, both)
+            found.append(Clash(holder.policy.name, decision.policy.name, clusters))
+    return found
+
+
+def _yielded(decision: Decision, held: Sequence[Decision]) -> Decision:
+    """Return the decision without what others hold already."""
+    policy, index = decision.policy, decision.chosen.index
+    kept, lost, taken = decision.chosen.bits, [], 0
+    for holder in held:
+        taken |= holder.chosen.bits
+        both = kept & holder.chosen.bits
+        if both:
+            kept &= ~both
+            lost.append(Refusal("priority", _why(policy, holder.policy), ClusterSet(index, both)))
+    if not lost:
+        return decision
+    refused = decision.refused
+    if policy.count is not None:
+        # Who lost only for the count steps in; who is held by others stays under the count.
+        waiting = next((one.clusters.bits for one in refused if one.code == "count"), 0)
+        stepping = index.first(waiting & ~taken, policy.count - kept.bit_count())
+        kept |= stepping
+        refused = tuple(
+            replace(one, clusters=ClusterSet(index, one.clusters.bits & ~stepping)) if one.code == "count" else one
+            for one in refused
+        )
+        refused = tuple(one for one in refused if one.clusters.bits)
+    short = 0 if policy.count is None else policy.count - kept.bit_count()
+    return replace(decision, chosen=ClusterSet(index, kept), refused=(*refused, *lost), short=short)
+
+
+def _why(policy: Policy, holder: Policy) -> str:
+    if holder.priority == policy.priority:
+        return f"placement {holder.name} claims it with the same priority {policy.priority}"
+    return f"placement {holder.name} has it, priority {holder.priority} over {policy.priority}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Final
 
 from placement.index import ARCH, PLATFORM, FleetIndex
 from placement.selector import select
-from placement.types import ClusterSet, Decision, Policy, Refusal, Subject
+from placement.types import ClusterSet, Decision, Policy, Refusal, Subject, Term
 from placement.versions import parse_wish, resolve
 
-_NOT_ON_HOSTS = frozenset({"container", "chart"})
+NOT_ON_HOSTS: Final = frozenset({"container", "chart"})
+"""Deliveries that need Kubernetes."""
 
 Previous = Decision | Collection[str] | None
 """The last decision, or only the names that it chose; None at first."""
@@ -42,7 +44,7 @@ def decide(policy: Policy, subject: Subject, index: FleetIndex, previous: Previo
     candidates, refused = _filter(policy, subject, index, incumbents)
     chosen = _select(policy, index, candidates, incumbents)
     if candidates != chosen:
-        text = f"count: {candidates.bit_count()} fit, {policy.count} wanted"
+        text = f"{candidates.bit_count()} fit, {policy.count} wanted"
         refused.append(Refusal("count", text, ClusterSet(index, candidates & ~chosen)))
     short = 0 if policy.count is None else max(0, policy.count - chosen.bit_count())
     return Decision(policy, version, ClusterSet(index, chosen), tuple(refused), short)
@@ -72,18 +74,18 @@ def _filter(policy: Policy, subject: Subject, index: FleetIndex, incumbents: int
     others = index.everything & ~candidates
     if others:
         code = "names" if policy.terms and all(not term.requirements for term in policy.terms) else "labels"
-        refused.append(Refusal(code, _wanted(policy), ClusterSet(index, others)))
-    if subject.delivery in _NOT_ON_HOSTS:
-        hosts = candidates & index.known[PLATFORM].get("host", 0)
-        refuse("delivery", f"delivery: platform host runs no {subject.delivery}s", hosts)
+        refused.append(Refusal(code, f"wanted {wanted(policy)}", ClusterSet(index, others)))
+    if subject.delivery in NOT_ON_HOSTS:
+        hosts = dict(index.known(PLATFORM)).get("host", 0)
+        refuse("delivery", f"platform host runs no {subject.delivery}s", candidates & hosts)
     if subject.arch:
-        wanted = ", ".join(sorted(subject.arch))
+        arches = ", ".join(sorted(subject.arch))
         unknown = candidates & ~incumbents
-        for arch, bits in sorted(index.known[ARCH].items()):
+        for arch, bits in index.known(ARCH):
             unknown &= ~bits
             if arch not in subject.arch:
-                refuse("arch", f"arch: {arch}, wanted {wanted}", candidates & bits)
-        refuse("arch", f"arch: not known yet, wanted {wanted}", candidates & unknown)
+                refuse("arch", f"arch {arch}, wanted {arches}", candidates & bits)
+        refuse("arch", f"arch is not known yet, wanted {arches}", unknown & candidates)
     return candidates, refused
 
 
@@ -95,26 +97,30 @@ def _select(policy: Policy, index: FleetIndex, candidates: int, incumbents: int)
     return kept | index.first(candidates & ~kept, policy.count - kept.bit_count())
 
 
-def _wanted(policy: Policy) -> str:
-    """Return what the policy's terms ask for, in one line."""
+def wanted(policy: Policy) -> str:
+    """Return what a policy's terms ask for, in one line."""
+    if policy.terms is None:
+        return "any cluster"
     if not policy.terms:
-        return "clusters: none are selected"
-    ways = []
-    for term in policy.terms:
-        parts = [] if term.names is None else [f"named {_some(sorted(term.names))}"]
-        for one in term.requirements:
-            match one.operator:
-                case "In":
-                    parts.append(f"{one.key}={'|'.join(one.values)}")
-                case "NotIn":
-                    parts.append(f"{one.key}!={'|'.join(one.values)}")
-                case "Exists":
-                    parts.append(f"{one.key} exists")
-                case "DoesNotExist":
-                    parts.append(f"no {one.key}")
-        ways.append(" and ".join(parts) or "any")
-    return f"wanted: {_some(ways, ' or ')}"
+        return "no cluster"
+    return _some([wanted_by(term) for term in policy.terms], " or ")
 
 
-def _some(items: list[str], joint: str = ", ") -> str:
+def wanted_by(term: Term) -> str:
+    """Return what one term asks for, in one line."""
+    parts = [] if term.names is None else [f"named {_some(sorted(term.names), ', ')}"]
+    for one in term.requirements:
+        match one.operator:
+            case "In":
+                parts.append(f"{one.key}={_some(one.values, '|')}")
+            case "NotIn":
+                parts.append(f"{one.key}!={_some(one.values, '|')}")
+            case "Exists":
+                parts.append(f"{one.key} exists")
+            case "DoesNotExist":
+                parts.append(f"no {one.key}")
+    return " and ".join(parts) or "any cluster"
+
+
+def _some(items: Sequence[str], joint: str) -> str:
     return joint.join(items[:5]) + (f"{joint}{len(items) - 5} more" if len(items) > 5 else "")

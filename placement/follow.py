@@ -34,7 +34,11 @@ def follow(
     refused = []
     others = index.everything & ~chosen
     if others:
-        refused.append(Refusal("follow", f"follows placement {leader.policy.name}", ClusterSet(index, others)))
+        refused.append(
+            Refusal(
+                "follow", f"follows placement {leader.policy.name}, which does not choose it", ClusterSet(index, others)
+            )
+        )
     for model in models:
         placed = 0
         for decision in decisions:

@@ -1,118 +1,146 @@
-"""The fleet as bits: for every label value one integer whose bit n says that cluster n has it. Pure.
+"""The fleet as sets: for every label value the clusters that have it. Pure.
 
 Clusters are numbered in the order of their names, so that the lowest bits of a set are its first names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 from typing import Final
 
+from placement.postings import Posting, as_bits, bits_of, flags, posting, with_number, without_number
 from placement.types import Target
 
 ARCH: Final = "arch"
 PLATFORM: Final = "platform"
-_OUTRANKING: Final = {ARCH: "kubernetes.io/arch", PLATFORM: "edgeferry.dev/platform"}
-_FLAGS: Final = bytes.maketrans(b"01", b"\0\1")
+ARCH_LABEL: Final = "kubernetes.io/arch"
+PLATFORM_LABEL: Final = "edgeferry.dev/platform"
+_OUTRANKING: Final = {ARCH: ARCH_LABEL, PLATFORM: PLATFORM_LABEL}
+_REBUILD: Final = 8
+"""Where more than one cluster in so many changed, building is faster than changing."""
+
+Values = Mapping[str, Mapping[str, Posting]]
+_Moves = dict[str, list[tuple[int, str | None, str | None]]]
+"""Key → cluster number, the value before, the value after; None for none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FleetIndex:
     """All clusters of a fleet at one moment; a change makes a new index that shares what stayed.
+
+    Equal only to itself: comparing two fleets by content is nothing to do by accident.
 
     Attributes:
         ordered: names, sorted; the cluster at place n has number n.
         numbers: name → number.
         targets: name → cluster.
         everything: bits of all clusters.
-        values: label key → value → bits.
+        values: label key → value → the clusters that have it.
         keys: label key → bits of the clusters that have it.
-        known: ``arch`` and ``platform`` → value → bits, from label or fact.
+        facts: ``arch`` and ``platform`` → value → the clusters that have it, from label or fact.
     """
 
     ordered: tuple[str, ...] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
     everything: int = 0
-    values: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=dict)
-    known: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    facts: Values = field(default_factory=dict)
 
     @classmethod
     def build(cls, targets: Iterable[Target]) -> FleetIndex:
         """Index clusters; their names are unique, their order does not matter."""
         by_name = {target.name: target for target in targets}
         ordered = tuple(sorted(by_name))
-        numbers = {name: number for number, name in enumerate(ordered)}
         labels: dict[str, dict[str, list[int]]] = {}
-        known: dict[str, dict[str, list[int]]] = {ARCH: {}, PLATFORM: {}}
+        facts: dict[str, dict[str, list[int]]] = {fact: {} for fact in _OUTRANKING}
         for number, name in enumerate(ordered):
             for key, value in by_name[name].labels.items():
                 labels.setdefault(key, {}).setdefault(value, []).append(number)
-            for fact, values in known.items():
+            for fact, values in facts.items():
                 value = known_value(by_name[name], fact)
                 if value:
                     values.setdefault(value, []).append(number)
-        bits = {key: {value: _bits(found) for value, found in values.items()} for key, values in labels.items()}
         return cls(
             ordered=ordered,
-            numbers=numbers,
+            numbers={name: number for number, name in enumerate(ordered)},
             targets=by_name,
             everything=(1 << len(ordered)) - 1,
-            values=bits,
-            keys={key: _union(values) for key, values in bits.items()},
-            known={fact: {value: _bits(found) for value, found in values.items()} for fact, values in known.items()},
+            values=_postings(labels, len(ordered)),
+            keys={key: bits_of([n for some in values.values() for n in some]) for key, values in labels.items()},
+            facts=_postings(facts, len(ordered)),
         )
 
     def with_changes(self, changed: Iterable[Target], removed: Collection[str] = ()) -> FleetIndex:
         """Return the index after clusters changed, came, or went.
 
-        Changed labels and facts cost time by the number of changed clusters; a cluster that comes or goes costs a
-        new numbering.
+        Changed labels and facts cost time by the number of changed clusters, beside a copy of the table of clusters; a
+        cluster that comes or goes costs a new numbering, as a build does.
+
+        Args:
+            changed: clusters that are new or have other labels or facts; they win over ``removed``.
+            removed: names; unknown ones are passed over.
         """
         news = {target.name: target for target in changed}
         gone = {name for name in removed if name in self.numbers and name not in news}
-        targets = {name: target for name, target in self.targets.items() if name not in gone} | news
-        if gone or news.keys() - self.numbers.keys():
+        targets = dict(self.targets)
+        targets.update(news)
+        for name in gone:
+            del targets[name]
+        if gone or len(targets) > len(self.targets) or len(news) * _REBUILD > len(targets):
             return FleetIndex.build(targets.values())
-        values = {key: dict(found) for key, found in self.values.items()}
-        known = {fact: dict(found) for fact, found in self.known.items()}
+        labels: _Moves = {}
+        facts: _Moves = {}
         for name, target in news.items():
-            bit, old = 1 << self.numbers[name], self.targets[name]
-            for key in old.labels.keys() | target.labels.keys():
-                _move(values.setdefault(key, {}), old.labels.get(key), target.labels.get(key), bit)
-            for fact, found in known.items():
-                _move(found, known_value(old, fact) or None, known_value(target, fact) or None, bit)
-        values = {key: found for key, found in values.items() if found}
+            before = self.targets[name]
+            for key in before.labels.keys() | target.labels.keys():
+                _note(labels, key, self.numbers[name], before.labels.get(key), target.labels.get(key))
+            for fact in _OUTRANKING:
+                _note(
+                    facts,
+                    fact,
+                    self.numbers[name],
+                    known_value(before, fact) or None,
+                    known_value(target, fact) or None,
+                )
         return FleetIndex(
             ordered=self.ordered,
             numbers=self.numbers,
             targets=targets,
             everything=self.everything,
-            values=values,
-            keys={key: _union(found) for key, found in values.items()},
-            known=known,
+            values=_moved(self.values, labels, len(targets)),
+            keys=_moved_keys(self.keys, labels),
+            facts=_moved(self.facts, facts, len(targets)),
         )
 
-    def names(self, bits: int) -> list[str]:
-        """Return the names of the clusters in ``bits``, sorted."""
-        return list(compress(self.ordered, _flags(bits)))
+    def having(self, key: str, value: str) -> int:
+        """Return the bits of the clusters that have one label value."""
+        return as_bits(self.values.get(key, {}).get(value, 0))
 
-    def first(self, bits: int, count: int) -> int:
-        """Return the ``count`` clusters of ``bits`` whose names come first."""
+    def known(self, fact: str) -> Iterator[tuple[str, int]]:
+        """Yield every value of ``arch`` or ``platform``, sorted, with the bits of the clusters that have it."""
+        for value, found in sorted(self.facts.get(fact, {}).items()):
+            yield value, as_bits(found)
+
+    def names(self, found: int) -> list[str]:
+        """Return the names of the clusters in some bits, sorted."""
+        return list(compress(self.ordered, flags(found)))
+
+    def first(self, found: int, count: int) -> int:
+        """Return the ``count`` clusters of some bits whose names come first."""
         if count <= 0:
             return 0
-        if bits.bit_count() <= count:
-            return bits
-        places = compress(range(len(self.ordered)), _flags(bits))
-        last = next(place for n, place in enumerate(places, 1) if n == count)
-        return bits & ((1 << (last + 1)) - 1)
+        if found.bit_count() <= count:
+            return found
+        last = next(islice(compress(range(len(self.ordered)), flags(found)), count - 1, None))
+        return found & ((1 << (last + 1)) - 1)
 
     def bits(self, names: Iterable[str]) -> int:
         """Return the bits of names; unknown ones are left out."""
-        return _bits([self.numbers[name] for name in names if name in self.numbers])
+        return bits_of([self.numbers[name] for name in names if name in self.numbers])
 
 
 def known_value(target: Target, fact: str) -> str:
@@ -124,32 +152,38 @@ def known_value(target: Target, fact: str) -> str:
     return "" if measured is None else measured[0]
 
 
-def _bits(numbers: Collection[int]) -> int:
-    if not numbers:
-        return 0
-    flags = bytearray((max(numbers) >> 3) + 1)
-    for number in numbers:
-        flags[number >> 3] |= 1 << (number & 7)
-    return int.from_bytes(flags, "little")
+def _postings(table: Mapping[str, Mapping[str, list[int]]], size: int) -> Values:
+    return {
+        key: {value: posting(found, size) for value, found in values.items()} for key, values in table.items() if values
+    }
 
 
-def _flags(bits: int) -> bytes:
-    return format(bits, "b")[::-1].encode().translate(_FLAGS)
+def _note(moves: _Moves, key: str, number: int, old: str | None, new: str | None) -> None:
+    if old != new:
+        moves.setdefault(key, []).append((number, old, new))
 
 
-def _union(values: Mapping[str, int]) -> int:
-    found = 0
-    for bits in values.values():
-        found |= bits
-    return found
+def _moved(table: Values, moves: _Moves, size: int) -> Values:
+    after = dict(table)
+    for key, some in moves.items():
+        values = dict(after.get(key, {}))
+        for number, old, new in some:
+            if old is not None:
+                values[old] = without_number(values[old], number, size)
+                if not values[old]:
+                    del values[old]
+            if new is not None:
+                values[new] = with_number(values.get(new, ()), number, size)
+        after[key] = values
+    return {key: values for key, values in after.items() if values}
 
 
-def _move(values: dict[str, int], old: str | None, new: str | None, bit: int) -> None:
-    if old == new:
-        return
-    if old is not None:
-        values[old] &= ~bit
-        if not values[old]:
-            del values[old]
-    if new is not None:
-        values[new] = values.get(new, 0) | bit
+def _moved_keys(keys: Mapping[str, int], moves: _Moves) -> Mapping[str, int]:
+    after = dict(keys)
+    for key, some in moves.items():
+        for number, old, new in some:
+            if new is None:
+                after[key] &= ~(1 << number)
+            elif old is None:
+                after[key] = after.get(key, 0) | 1 << number
+    return {key: found for key, found in after.items() if found}

@@ -66,10 +66,7 @@ def holds(requirement: Requirement, target: Target) -> bool:
 
 
 def _any_of(requirement: Requirement, index: FleetIndex) -> int:
-    values = index.values.get(requirement.key)
-    if values is None:
-        return 0
     found = 0
     for value in requirement.values:
-        found |= values.get(value, 0)
+        found |= index.having(requirement.key, value)
     return found

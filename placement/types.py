@@ -100,7 +100,7 @@ class Chosen:
 class ClusterSet:
     """Clusters of one index, as bits: bit n is the cluster with number n."""
 
-    index: FleetIndex
+    index: FleetIndex = field(repr=False)
     bits: int
 
     def __len__(self) -> int:
@@ -120,7 +120,8 @@ class Refusal:
     """Why a group of clusters was not chosen.
 
     Attributes:
-        code: stable word: ``labels``, ``names``, ``arch``, ``delivery``, ``count``, ``priority``, ``paused``.
+        code: stable word: ``version``, ``labels``, ``names``, ``delivery``, ``arch``, ``count``, ``priority``; for a
+            workload that goes where its models go ``follow``, ``models``.
         text: the reason of the whole group, for people.
     """
 

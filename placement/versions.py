@@ -157,7 +157,9 @@ def _in_range(version: Version, bounds: tuple[Bound, ...]) -> bool:
         return False
     core = (version.major, version.minor, version.patch)
     return not version.pre or any(
-        bound.version.pre and (bound.version.major, bound.version.minor, bound.version.patch) == core
+        bound.operator != "!="
+        and bound.version.pre
+        and (bound.version.major, bound.version.minor, bound.version.patch) == core
         for bound in bounds
     )
 
