@@ -39,9 +39,12 @@ class Config:
         probation_s: a switched entry must stay healthy so long before the way back closes.
         drain_s: a replaced entry finishes its requests within this.
         first_port, last_port: for stable ports and backends of a host.
+        listen: address of a host's stable ports; another than the loopback lets other machines ask its models.
         kubeconfig: empty for the pod's own account.
         scope: ``namespace`` or ``cluster``: may the agent apply cluster-scoped kinds?
         file_roots: directories that ``file://`` artifacts may come from; empty for none.
+        insecure_registries: ``host:port`` of registries that may be asked over plain HTTP; the loopback always may.
+        least_sequence: releases below this one are replays: what the hub said at the join.
     """
 
     cluster: str
@@ -60,9 +63,12 @@ class Config:
     drain_s: float = 10.0
     first_port: int = 18000
     last_port: int = 18999
+    listen: str = "127.0.0.1"
     kubeconfig: str = ""
     scope: str = "namespace"
     file_roots: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    least_sequence: int = 0
 
 
 def load_config(state: Path) -> Config:
@@ -91,7 +97,9 @@ def load_config(state: Path) -> Config:
             where=str(path),
             do="mend the file, or join again",
         )
-    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     return Config(**settings)
 
 

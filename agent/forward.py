@@ -87,10 +87,11 @@ class Forwarder:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        swept = self._loop.now
+        swept = kicked = self._loop.now
         while not self._done():
             self._loop.turn(self._timeout_s())
-            if self._relay.held:
+            if self._relay.held and self._loop.now - kicked >= _HELD_S:
+                kicked = self._loop.now
                 self._relay.kick()
             if self._loop.now - swept >= _SWEEP_S:
                 swept = self._loop.now
@@ -210,6 +211,7 @@ class Forwarder:
             "generation": self._generation,
             "fault": self._fault,
             "faults": {str(port): why for port, why in self._faults.items()},
+            "waiting": self._relay.waiting(),
             "busy": {str(port): number for port, number in self._relay.busy.items()},
         }
         return json.dumps(said).encode() + b"\n"

@@ -48,6 +48,10 @@ class Relay:
                 client.leave()
         self.kick()
 
+    def waiting(self) -> int:
+        """Return how many requests have no backend that takes them."""
+        return sum(client.waits for client in self.clients)
+
     def kick(self) -> None:
         """Try again for the requests that wait."""
         waiting, self.held = self.held, set()
@@ -104,7 +108,7 @@ class Upstream:
         port: of the backend, on the loopback.
     """
 
-    __slots__ = ("_body", "_client", "_connecting", "_in", "_response", "_used", "port", "relay", "touched", "wire")
+    __slots__ = ("_body", "_client", "_in", "_response", "_used", "connecting", "port", "relay", "touched", "wire")
 
     def __init__(self, relay: Relay, port: int) -> None:
         connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -115,7 +119,7 @@ class Upstream:
         self.port = port
         self.touched = relay.loop.now
         self.wire = Wire(relay.loop, connection, WRITE, self._on_event)
-        self._connecting = True
+        self.connecting = True
         self._used = False
         self._client: Client | None = None
         self._in = bytearray()
@@ -139,11 +143,11 @@ class Upstream:
             self.relay.count(self.port, -1)
 
     def _on_event(self, event: int) -> None:
-        if self._connecting:
+        if self.connecting:
             if self.wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or event & HUNG:
                 self._unreachable()
                 return
-            self._connecting = False
+            self.connecting = False
             self.wire.connected()
         elif event & WRITE:
             self.wire.flush()
@@ -183,6 +187,7 @@ class Upstream:
             if end > MAX_HEAD_BYTES or (end < 0 and len(self._in) > MAX_HEAD_BYTES):
                 raise Refused(502, "the head of the backend's answer is too large")
             if end < 0:
+                self.wire.hurry()
                 return
             head = read_response_head(bytes(self._in[:end]), client.head.method)
             del self._in[: end + 4]
@@ -221,6 +226,7 @@ class Upstream:
         if self._body.done:
             self._complete(client, clean=taken == len(data))
         else:
+            self.wire.hurry()
             self.wire.read(more)
 
     def _complete(self, client: Client, *, clean: bool) -> None:

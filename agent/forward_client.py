@@ -90,6 +90,11 @@ class Client:
         self._pump()
 
     @property
+    def waits(self) -> bool:
+        """A request is there, and no connection to a backend."""
+        return self.state == "busy" and (self._up is None or self._up.connecting)
+
+    @property
     def sent(self) -> bool:
         """The whole request has been read."""
         return self._body.done
@@ -240,6 +245,7 @@ class Client:
             self.vanish()
 
     def _advance(self) -> None:
+        partial = self.state == "head"
         try:
             while self.state == "head" and not self.wire.full and self._take_head():
                 pass
@@ -250,6 +256,8 @@ class Client:
             self._finish()
         if self.state in ("linger", "gone") or self._eof:
             return
+        if partial and (self._in if self.state == "head" else not self._body.done):
+            self.wire.hurry()
         if self.state == "busy" and self._up is not None and not self._body.done:
             self.wire.read(not self._up.wire.full)
         elif self.state == "tunnel":

@@ -98,9 +98,9 @@ Script = Callable[[socket.socket], None]
 
 
 @contextlib.contextmanager
-def scripted(script: Script) -> Iterator[int]:
+def scripted(script: Script, port: int = 0) -> Iterator[int]:
     """A backend that plays ``script`` on every connection, then closes it."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
 
     def play(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -396,6 +396,29 @@ def test_a_cut_answer_never_looks_whole(forwarding: Forwarding, said: bytes) -> 
 def test_nothing_behind_a_port_is_503(forwarding: Forwarding) -> None:
     assert ask(forwarding.route(0))[0] == 503
     assert ask(forwarding.route(free_port()))[0] == 503
+
+
+def test_a_request_waits_for_a_backend_that_does_not_listen_yet(forwarding: Forwarding) -> None:
+    backend = free_port()
+    port = forwarding.route(backend, hold_ms=60_000)
+    answers: list[tuple[int, bytes]] = []
+    askers = [threading.Thread(target=lambda n=n: answers.append(ask(port, "POST", b"x" * n))) for n in (10, 300_000)]
+    for asker in askers:
+        asker.start()
+    while forwarding.order("status")["waiting"] != 2:
+        pass
+
+    def script(connection: socket.socket) -> None:
+        head = read_head(connection)
+        left = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        while left:
+            left -= len(connection.recv(left))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with scripted(script, backend):
+        for asker in askers:
+            asker.join()
+    assert answers == [(200, b"ok")] * 2
 
 
 def test_a_held_request_waits_for_its_backend(forwarding: Forwarding) -> None:

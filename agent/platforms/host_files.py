@@ -1,0 +1,168 @@
+"""Files of a host that survive a power cut: written beside, flushed, renamed; and what consumers read of models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Final
+
+from agent.actions import ModelPoint
+from agent.wire.canonical import digest
+from agent.wire.errors import Wait
+from agent.wire.fields import Fields
+
+MODELS_JSON: Final = "models.json"
+MODELS_ENV: Final = "models.env"
+
+
+class PathTaken(Wait):
+    """Where a model's stable path should be stands something that we did not put there."""
+
+    code = "EF4108"
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file at once and for good: after a power cut it is the old one or the new one, whole."""
+    beside = path.with_name(f".{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def point(link: Path, target: Path) -> None:
+    """Have the symbolic link ``link`` lead to ``target``, at once: there is no moment without it.
+
+    Raises:
+        PathTaken: something that is no link stands there.
+    """
+    if os.path.lexists(link):
+        if not link.is_symlink():
+            raise PathTaken("a file that is not ours stands there", where=str(link), do="move it away")
+        if leads_to(link, target):
+            return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    beside = link.with_name(f".{link.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(os.path.relpath(target, link.parent))
+    beside.replace(link)
+    sync_directory(link.parent)
+
+
+def leads_to(link: Path, target: Path) -> bool:
+    """Tell whether ``link`` is a link to exactly ``target``."""
+    return link.is_symlink() and str(link.readlink()) == os.path.relpath(target, link.parent)
+
+
+def unlink_ours(link: Path) -> None:
+    """Remove the link and its folder where nothing else is in it; what is no link stays."""
+    if link.is_symlink():
+        link.unlink()
+    try:
+        link.parent.rmdir()
+    except OSError:
+        return
+
+
+def fingerprint(target: Path) -> str:
+    """Return what changes when somebody changes the bytes: names, sizes, times and inodes; empty where nothing is."""
+    try:
+        paths = [target, *sorted(target.rglob("*"))] if target.is_dir() else [target]
+        found = [(path, path.lstat()) for path in paths]
+    except OSError:
+        return ""
+    lines = [
+        f"{path}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}" for path, stat in found if not S_ISDIR(stat.st_mode)
+    ]
+    return digest("\n".join(lines).encode())
+
+
+def variables(points: Sequence[ModelPoint]) -> dict[str, str]:
+    """Return ``<NAME>_URL``, ``<NAME>_PATH`` and ``<NAME>_VERSION`` of every model."""
+    found: dict[str, str] = {}
+    for one in sorted(points, key=lambda point: point.name):
+        name = re.sub(r"[^A-Z0-9]", "_", one.name.upper())
+        found[f"{name}_VERSION"] = one.version
+        if one.url:
+            found[f"{name}_URL"] = one.url
+        if one.path:
+            found[f"{name}_PATH"] = one.path
+    return found
+
+
+def write_models(directory: Path, announced: Mapping[str, Sequence[ModelPoint]]) -> None:
+    """Write ``models.json`` and ``models.env`` for consumers, unless they say just that already.
+
+    Args:
+        directory: of the two files.
+        announced: namespace → models; none at all removes the files.
+    """
+    namespaces = {name: points for name, points in announced.items() if points}
+    as_json, as_env = directory / MODELS_JSON, directory / MODELS_ENV
+    if not namespaces:
+        as_json.unlink(missing_ok=True)
+        as_env.unlink(missing_ok=True)
+        return
+    value = {
+        "format": 1,
+        "models": [
+            {"namespace": name, "name": one.name, "version": one.version, "url": one.url, "path": one.path}
+            for name in sorted(namespaces)
+            for one in sorted(namespaces[name], key=lambda point: point.name)
+        ],
+    }
+    env = env_file(namespaces)
+    data = json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, wanted in ((as_env, env), (as_json, data)):
+        if not path.is_file() or path.read_bytes() != wanted:
+            write_durably(path, wanted, 0o644)
+
+
+def env_file(announced: Mapping[str, Sequence[ModelPoint]]) -> bytes:
+    """Return ``models.env``: lines that a shell and systemd read alike."""
+    lines = variables([one for name in sorted(announced) for one in announced[name]])
+    return "".join(f"{name}={shlex.quote(text)}\n" for name, text in sorted(lines.items())).encode()
+
+
+def read_models(directory: Path) -> dict[str, tuple[ModelPoint, ...]]:
+    """Return what ``write_models`` wrote; nothing where the file is missing.
+
+    Raises:
+        Malformed: somebody changed it.
+    """
+    path = directory / MODELS_JSON
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    announced: dict[str, list[ModelPoint]] = {}
+    for namespace, one in Fields.parse(data, str(path)).each("models", _read_point):
+        announced.setdefault(namespace, []).append(one)
+    return {namespace: tuple(points) for namespace, points in announced.items()}
+
+
+def _read_point(item: Fields) -> tuple[str, ModelPoint]:
+    one = ModelPoint(item.text("name"), item.text("version"), item.text("url", ""), item.text("path", ""))
+    return item.text("namespace"), one
