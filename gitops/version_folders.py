@@ -1,0 +1,193 @@
+"""Version folders → versions: what a version's bytes are, and its identity. No model byte is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.wire.canonical import Json, canonical, digest
+from gitops import faults, kinds, manifests
+from gitops.catalog_types import CatalogVersion, Content, WorkloadVersion
+from gitops.documents import Located, position
+from gitops.faults import Fault
+from gitops.names import version_number
+from gitops.tree import File, Tree
+from gitops.yaml_text import MAX_BYTES, Place
+
+SELF_TEST_BYTES: Final = 256 << 10
+"""A self-test's question or answer may have this many: both travel in every overlay."""
+
+_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One folder ``OWNER/versions/VERSION/``.
+
+    Attributes:
+        owner: directory around ``versions/``; ends with a slash, or is empty.
+        version: name of the folder.
+        files: path within the folder → file, without version.yaml.
+    """
+
+    owner: str
+    version: str
+    files: Mapping[str, File]
+
+    @property
+    def path(self) -> str:
+        """Path of the folder, with a slash at its end."""
+        return f"{self.owner}versions/{self.version}/"
+
+
+def misnamed(folder: Folder, source: str) -> list[Fault]:
+    """Return the fault of a folder whose name is no version, if it is none."""
+    try:
+        version_number(folder.version)
+    except ValueError as error:
+        what, _, do = str(error).partition(": ")
+        return [faults.WRONG_FOLDER.at(folder.path, what, do or "rename the folder", source=source)]
+    return []
+
+
+def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[CatalogVersion | None, list[Fault]]:
+    """Return a model version that has a folder, and its faults.
+
+    Args:
+        tree: that it stands in.
+        folder: its name is a version.
+        located: the ModelVersion in its version.yaml; None where the folder holds just the model's files.
+    """
+    if located is None:
+        content = _content(tree.source, folder.path, folder.files)
+        spec = kinds.ModelVersionSpec()
+        return CatalogVersion(folder.version, _identity(spec, content), content, spec, where=folder.path), []
+    document = located.document
+    assert isinstance(document, kinds.ModelVersion)
+    artifact = document.spec.artifact
+    if artifact is None or artifact.path is None:
+        return registered_version(located), []
+    path = artifact.path.removeprefix("./").rstrip("/")
+    if path in (".", ""):
+        content = _content(tree.source, folder.path, folder.files)
+    elif path in folder.files:
+        file = folder.files[path]
+        root, _, name = file.path.rpartition("/")
+        content = _content(tree.source, root + "/", {name: file})
+    else:
+        below = {
+            name.removeprefix(path + "/"): file for name, file in folder.files.items() if name.startswith(path + "/")
+        }
+        content = _content(tree.source, f"{folder.path}{path}/", below)
+    if not content.files:
+        place = ("spec", "artifact", "path")
+        do = "add it to the version's folder, or mend the path"
+        return None, [at(tree, located, place, faults.MISSING_FILE, f"there is no {folder.path}{path}", do)]
+    return (
+        CatalogVersion(folder.version, _identity(document.spec, content), content, document.spec, where=located.where),
+        [],
+    )
+
+
+def registered_version(located: Located) -> CatalogVersion:
+    """Return a model version whose bytes are in a registry."""
+    document = located.document
+    assert isinstance(document, kinds.ModelVersion)
+    identity = _identity(document.spec, None)
+    return CatalogVersion(document.metadata.version, identity, None, document.spec, where=located.where)
+
+
+def workload_version(
+    tree: Tree, folder: Folder, document: kinds.Workload
+) -> tuple[WorkloadVersion | None, list[Fault]]:
+    """Return a workload version, and its faults."""
+    on_host = document.spec.host is not None
+    read = {
+        name: tree.blobs.read(file, MAX_BYTES + 1)
+        for name, file in folder.files.items()
+        if name.endswith(manifests.SUFFIXES)
+    }
+    objects = {name: data for name, data in sorted(read.items()) if manifests.is_manifest(name, data)}
+    if not objects and not on_host:
+        what, do = "no Kubernetes manifests here, and the workload has no `host`", "add manifests, or `host` to it"
+        return None, [faults.NOTHING_TO_DELIVER.at(folder.path, what, do, source=tree.source)]
+    wrong = manifests.check(objects, folder.path, tree.source, document.spec.namespace)
+    content = _content(tree.source, folder.path, folder.files)
+    version = WorkloadVersion(
+        version=folder.version,
+        identity=digest(canonical({"files": _listed(content)})),
+        manifests=objects,
+        content=content if on_host else None,
+        where=folder.path,
+    )
+    return version, wrong
+
+
+def self_test(
+    tree: Tree, located: Located, question: File | None, answer: File | None
+) -> tuple[dict[str, bytes], list[Fault]]:
+    """Return the files of a model's self-test by their paths as the model gives them, and their faults.
+
+    Args:
+        tree: that it stands in.
+        located: a Model with a self-test.
+        question: file of ``input``; None where there is none.
+        answer: file of ``output``; None where there is none.
+    """
+    document = located.document
+    assert isinstance(document, kinds.Model) and document.spec.self_test is not None
+    test = document.spec.self_test
+    files: dict[str, bytes] = {}
+    found: list[Fault] = []
+    for field, name, file in (("input", test.input, question), ("output", test.output, answer)):
+        if file is None:
+            what, do = f"there is no file {name} beside it", "add the file, or mend the path"
+            found.append(at(tree, located, ("spec", "selfTest", field), faults.MISSING_FILE, what, do))
+            continue
+        files[name] = tree.blobs.read(file, SELF_TEST_BYTES + 1)
+        wrong = _json_fault(files[name])
+        if wrong is not None:
+            found.append(faults.BAD_SELF_TEST.at(file.path, *wrong, source=tree.source))
+    return files, found
+
+
+def at(
+    tree: Tree, located: Located, place: Place, code: faults.Code, what: str, do: str, *, key: bool = False
+) -> Fault:
+    """Return a fault of a document that is faultless by itself, with the position of one of its fields."""
+    data = tree.blobs.read(located.file, MAX_BYTES + 1)
+    line, column = position(data, located.number, place, key=key)
+    return code.at(located.file.path, what, do, line=line, column=column, source=tree.source)
+
+
+def _json_fault(data: bytes) -> tuple[str, str] | None:
+    if len(data) > SELF_TEST_BYTES:
+        return f"larger than {SELF_TEST_BYTES >> 10} KiB", "ask a smaller question: it travels in every overlay"
+    if data.startswith(_POINTER):
+        return "a Git LFS pointer", "keep self-tests in Git itself: `git lfs untrack` and add it again"
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {str(error)[:120]}", "mend it"
+    return None if isinstance(value, dict) else ("no JSON object", "write the body of an inference request or answer")
+
+
+def _content(source: str, root: str, files: Mapping[str, File]) -> Content:
+    return Content(source, root.rstrip("/"), tuple(file for _, file in sorted(files.items())))
+
+
+def _identity(spec: kinds.ModelVersionSpec, content: Content | None) -> str:
+    """Return the digest over what a version is, wherever it stands."""
+    value = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if content is not None:
+        value.pop("artifact", None)
+    return digest(canonical({"spec": value, "files": _listed(content)}))
+
+
+def _listed(content: Content | None) -> list[Json]:
+    if content is None:
+        return []
+    start = len(content.root) + 1 if content.root else 0
+    return [[file.path[start:], file.oid] for file in content.files]
