@@ -23,6 +23,9 @@ from gitops.render.groups import Group
 from gitops.render.overlay import Draft, Stamp, draft
 from placement.types import Decision
 
+Entries = Mapping[tuple[str, str], tuple[str, str]]
+"""(kind, name) → (version, entry digest)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -30,13 +33,12 @@ class Published:
 
     Attributes:
         key: fingerprint of the agent's key that it was made for; empty for none.
-        entries: (kind, name) → (version, entry digest).
     """
 
     sequence: int
     content: str
     key: str
-    entries: Mapping[tuple[str, str], tuple[str, str]]
+    entries: Entries
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +74,7 @@ class Edges:
 
 def published(release: Release) -> Published:
     """Return what later steps compare with."""
-    entries = {(one.kind, one.name): (one.version, one.digest) for one in release.entries}
+    entries: Entries = {(one.kind, one.name): (one.version, one.digest) for one in release.entries}
     return Published(release.sequence, release.content, release.cluster_key, entries)
 
 
@@ -110,6 +112,18 @@ def drafts(
     return found
 
 
+def releases(
+    changed: Sequence[Draft], wanted: Mapping[str, Sequence[Rendered]], before: Mapping[str, Published], edges: Edges
+) -> dict[str, Published]:
+    """Return the new releases of the changed clusters."""
+    return {
+        one.cluster: Published(
+            one.sequence, one.content, edges.key(one.cluster, before), _entries(wanted.get(one.cluster, ()))
+        )
+        for one in changed
+    }
+
+
 def moves(
     changed: Sequence[Draft], wanted: Mapping[str, Sequence[Rendered]], before: Mapping[str, Published]
 ) -> list[Move]:
@@ -117,7 +131,7 @@ def moves(
     found = []
     for one in changed:
         old = before[one.cluster].entries if one.cluster in before else {}
-        new = {(r.entry.kind, r.entry.name): (r.entry.version, r.entry.digest) for r in wanted.get(one.cluster, ())}
+        new = _entries(wanted.get(one.cluster, ()))
         for kind, name in old.keys() | new.keys():
             was, becomes = old.get((kind, name), ("", "")), new.get((kind, name), ("", ""))
             if was != becomes:
@@ -174,6 +188,10 @@ def message(revisions: Mapping[str, str], happened: Sequence[Move], overlays: in
     lines += [f"- {line}" for line in what] + ([""] if what else [])
     lines += [f"Source-Commit: {name}={commit}" for name, commit in sorted(revisions.items())]
     return "\n".join(lines) + "\n"
+
+
+def _entries(rendered: Sequence[Rendered]) -> Entries:
+    return {(one.entry.kind, one.entry.name): (one.entry.version, one.entry.digest) for one in rendered}
 
 
 def _sequence(name: str, before: Mapping[str, Published], edges: Edges) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gitops import kinds
 from gitops.catalog_types import Catalog
-from gitops.faults import Fault
+from gitops.faults import PLACEMENTS_CLASH, Fault
 from gitops.policies import to_policy, to_subject, to_target, to_workload_subject
 from placement.conflicts import Clash, settle
 from placement.decide import decide
@@ -112,12 +112,6 @@ def _fault(catalog: Catalog, clash: Clash) -> Fault:
     path, _, place = where.partition(":")
     line, _, column = place.partition(":")
     names = ", ".join(name for name, _ in zip(clash.clusters, range(3), strict=False))
-    return Fault(
-        path=path,
-        line=int(line or 0),
-        column=int(column or 0),
-        code="EF1102",
-        name="PlacementsClash",
-        what=f"placements {clash.first} and {clash.second} both claim the same on {len(clash.clusters)} clusters ({names})",
-        do="give one of them a higher priority, or make their clusters disjoint",
-    )
+    what = f"placements {clash.first} and {clash.second} both claim it on {len(clash.clusters)} clusters ({names})"
+    do = "give one of them a higher priority, or make their clusters disjoint"
+    return PLACEMENTS_CLASH.at(path, what, do, line=int(line or 0), column=int(column or 0))

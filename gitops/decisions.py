@@ -153,6 +153,14 @@ def decode_all(name: str, files: Mapping[str, bytes]) -> DecisionRecord:
     )
 
 
+def source_commits(message: str) -> dict[str, str]:
+    """Return source name → commit, as a fleet commit's message names them."""
+    lines = [
+        line.removeprefix("Source-Commit: ") for line in message.splitlines() if line.startswith("Source-Commit: ")
+    ]
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
 def sample(names: Iterable[str]) -> tuple[str, ...]:
     """Return the first few names."""
     return tuple(name for name, _ in zip(names, range(_SAMPLE), strict=False))

@@ -75,6 +75,7 @@ class Hub:
         trust: number of the trust in force.
         fleet_id: id of the fleet.
         pack: brings a version's bytes into the artifact store.
+        verify: checks that a head which is not our own doing is a publisher's, and returns the trust in force.
         genesis: path → bytes that the very first commit has besides: trust 1.
     """
 
@@ -84,6 +85,7 @@ class Hub:
     trust: int
     fleet_id: str
     pack: Pack
+    verify: Callable[[], int]
     genesis: Mapping[str, bytes] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
     _ledger: Ledger = field(default_factory=Ledger)
@@ -141,6 +143,7 @@ class Hub:
     def _read_ledger(self) -> Ledger:
         head = self.repository.head
         if head is not None and head != self._ledger.head:
+            self.trust = self.verify()
             self._ledger = read_ledger(head, self.repository.releases(), self.repository.walk("decisions"))
             self._decisions, self._settled = {}, {}
         return self._ledger
@@ -172,4 +175,3 @@ def _fingerprints(catalog: Catalog, registered: Mapping[str, str]) -> dict[str, 
     keys = dict(registered)
     keys.update((name, one.spec.key) for name, one in catalog.clusters.items() if one.spec.key is not None)
     return {name: fingerprint(key) for name, key in keys.items() if name in catalog.clusters}
-

@@ -9,17 +9,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.wire.signature import SigningKey
-from agent.wire.trust import Trust
+from agent.wire.trust import paths
 from gitops import kinds
 from gitops.artifacts import ArtifactStore
-from gitops.fleet import FleetRepository, current_trust, verify_head
+from gitops.decisions import source_commits
+from gitops.fleet import FleetRepository
 from gitops.folder import read_folder
+from gitops.git_cli import local_path
 from gitops.hub import Hub, Step, World
 from gitops.ingest import Ingest
-from gitops.intake import Intake, Source
+from gitops.intake import MAIN, Intake, Source
 from gitops.keys import Keyring, first_trust
 from gitops.lfs import open_large
-from gitops.source import SourceMirror
+from gitops.provenance import current_trust, verify_head
+from gitops.source import SourceMirror, Sources
+from gitops.state_dir import StateDir
 from gitops.tree import Tree
 
 
@@ -40,12 +44,18 @@ class MainSource:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """One fleet, ready to step."""
+    """One fleet, ready to step.
+
+    Attributes:
+        trust_files: path → bytes of the trust in force.
+    """
 
     hub: Hub
     keyring: Keyring
     repository: FleetRepository
     artifacts: ArtifactStore
+    sources: Sources
+    trust_files: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +72,147 @@ class Worktree:
         """Return what stands in the folder: it has no past."""
         del revision
         return self.newest()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit of a repository as a source."""
+
+    mirror: SourceMirror
+    revision: str
+
+    def newest(self) -> Tree:
+        """Return the tree of the commit."""
+        return self.mirror.at(self.revision)
+
+    def at(self, revision: str) -> Tree:
+        """Return the tree of an earlier commit."""
+        return self.mirror.at(revision)
+
+
+def open_fleet(state: StateDir, source: MainSource, fleet_url: str = "") -> Opened:
+    """Open a hub's fleet; what is missing is made.
+
+    Args:
+        state: directories of the hub.
+        source: the first model repository.
+        fleet_url: a fleet repository on a Git host; empty for the hub's own.
+
+    Raises:
+        EdgeferryError: the keys, or the fleet repository, cannot be used.
+    """
+    keyring = Keyring.open(state.keys, create=True)
+    repository = open_repository(fleet_url or str(state.fleet), state.fleet, create=True)
+    sources = Sources(state.sources, source.url, branch=source.branch, path=source.path)
+    artifacts = ArtifactStore.open(state.artifacts)
+    return _opened(keyring, repository, sources, artifacts)
+
+
+def publish_once(source: MainSource, fleet: str, keys: Path, artifacts: Path, now: datetime) -> tuple[str | None, Step]:
+    """Decide once and publish; return the new head, or None where there was nothing to publish, and the step.
+
+    Args:
+        source: the model repository.
+        fleet: path of the fleet repository, made where absent, or URL on a Git host.
+        keys: directory of the publisher's keys.
+        artifacts: directory of the artifact store.
+        now: time of the step, UTC, to the second.
+
+    Raises:
+        EdgeferryError: nothing was published.
+    """
+    with TemporaryDirectory(prefix="edgeferry-publish-") as work:
+        repository = open_repository(fleet, Path(work, "fleet.git"), create=True)
+        sources = Sources(Path(work, "sources"), source.url, branch=source.branch, path=source.path)
+        opened = _opened(Keyring.open(keys, create=True), repository, sources, ArtifactStore.open(artifacts))
+        step = opened.hub.step(World(now))
+        return opened.hub.publish(step), step
+
+
+def plan_of(folder: Path, fleet: str, revision: str | None) -> Step:
+    """Return the step that publishing would take; nothing changes.
+
+    Args:
+        folder: model repository on this machine.
+        fleet: path or URL of the fleet repository.
+        revision: branch, tag or commit; None for what stands in the folder.
+
+    Raises:
+        EdgeferryError: the documents have faults, or the fleet repository cannot be read.
+    """
+    with TemporaryDirectory(prefix="edgeferry-plan-") as work:
+        repository = open_repository(fleet, Path(work, "fleet.git"), create=False)
+        head = repository.head
+        trust = None if head is None else current_trust(repository, None)[0]
+        store = ArtifactStore.open(Path(work, "artifacts"))
+        hub = Hub(
+            intake=Intake(source_opener(str(folder), revision, Path(work, "sources")), revisions(repository)),
+            repository=repository,
+            key=SigningKey.generate(),
+            trust=1 if trust is None else trust.number,
+            fleet_id="" if trust is None else trust.fleet,
+            pack=Ingest(store, Path(work, "packed"), open_large),
+            verify=lambda: 1 if trust is None else trust.number,
+        )
+        return hub.step(World(datetime.now(UTC).replace(microsecond=0)))
+
+
+def source_opener(folder: str, revision: str | None, cache: Path) -> Callable[[str, kinds.Source | None], Source]:
+    """Return what opens the sources for a look from a person's machine.
+
+    Args:
+        folder: the main repository: a working folder, a bare repository, or a URL.
+        revision: branch, tag or commit of it; None for what stands in the folder, or a bare one's main branch.
+        cache: directory for mirrors of the other sources.
+    """
+    path = local_path(folder)
+    is_worktree = path is not None and not (path / "HEAD").is_file()
+    if revision is None and path is not None and is_worktree:
+        worktree = Worktree(path)
+        sources = Sources(cache, folder)
+        return lambda name, document: worktree if name == MAIN else sources(name, document)
+    main = SourceMirror(MAIN, folder, cache)
+    sources = Sources(cache, folder)
+    wanted = Revision(main, revision or "main")
+    return lambda name, document: wanted if name == MAIN else sources(name, document)
+
+
+def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, artifacts: ArtifactStore) -> Opened:
+    head = repository.head
+    if head is None:
+        number, files = 1, first_trust(keyring)
+        genesis, known = files, {}
+    else:
+        number = verify_head(repository, keyring).number
+        files = {path: repository.read(path) or b"" for path in paths(number)}
+        genesis, known = {}, revisions(repository)
+    hub = Hub(
+        intake=Intake(sources, known),
+        repository=repository,
+        key=keyring.release,
+        trust=number,
+        fleet_id=keyring.fleet_id,
+        pack=Ingest(artifacts, artifacts.root / "packed", open_large),
+        verify=lambda: verify_head(repository, keyring).number,
+        genesis=genesis,
+    )
+    return Opened(hub, keyring, repository, artifacts, sources, files)
+
+
+def open_repository(url: str, mirror: Path, *, create: bool) -> FleetRepository:
+    """Open a fleet repository on this machine where it is, one on a Git host through a mirror."""
+    folder = local_path(url)
+    if folder is not None:
+        return FleetRepository.open(folder, create=create)
+    from gitops.remote import GitHost
+
+    host = GitHost(url)
+    repository = FleetRepository.open(mirror, create=True, upstream=host)
+    host.fetch(mirror)
+    return repository
+
+
+def revisions(repository: FleetRepository) -> dict[str, str]:
+    """Return source name → commit of the last publication."""
+    head = repository.head
+    return {} if head is None else source_commits(repository.commit(head).decode(errors="replace"))

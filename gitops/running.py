@@ -19,6 +19,9 @@ from gitops.state_dir import StateDir, read_operator_token
 from gitops.store.sqlite import SqliteStore
 from gitops.watch import Watch, local_git_folder
 
+FROM_CLUSTERS: Final = ("report:", "joined:")
+"""Reasons to step that have nothing to do with the sources."""
+
 _JITTER: Final = 0.1
 
 
@@ -61,7 +64,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
     folder = local_git_folder(source.url) if watch else None
     watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)
     notifier = Notifier()
-    service = Service(opened.hub, store, lambda: watching.wait(None), notifier.published)
+    service = Service(opened.hub, store, lambda: _wait(watching, opened), notifier.published)
     secrets = {"": listening.hook_secret} if listening.hook_secret else {}
     view = HubView(
         fleet=opened.keyring.fleet_id,
@@ -93,9 +96,12 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
         store.close()
 
 
+def _wait(watching: Watch, opened: Opened) -> None:
+    """Wait for something to do; the sources are looked at again for all but what clusters say."""
+    if not all(reason.startswith(FROM_CLUSTERS) for reason in watching.wait()):
+        opened.sources.look_again()
+
+
 def _trust(opened: Opened) -> TrustFiles:
-    document, signatures = (opened.repository.read(path) for path in paths(opened.hub.trust))
-    genesis = opened.hub.genesis
-    if document is None or signatures is None:
-        document, signatures = (genesis[path] for path in paths(opened.hub.trust))
-    return TrustFiles(opened.hub.trust, document, signatures)
+    document, signatures = paths(opened.hub.trust)
+    return TrustFiles(opened.hub.trust, opened.trust_files[document], opened.trust_files[signatures])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gitops.cli.output import as_json, output_option
-from gitops.opening import publish_once
+from gitops.opening import MainSource, publish_once
 from gitops.plan_text import plan_json, plan_summary
 
 
@@ -52,7 +52,8 @@ def publish(
       edgeferry publish . --fleet ssh://git@git.example/fleet.git --keys /run/secrets/edgeferry
     """
     at = datetime.now(UTC).replace(microsecond=0) if now is None else now.replace(tzinfo=UTC)
-    head, step = publish_once(repository, fleet, keys, artifacts or keys.parent / "artifacts", branch, at)
+    source = MainSource(repository, branch)
+    head, step = publish_once(source, fleet, keys, artifacts or keys.parent / "artifacts", at)
     if output == "json":
         click.echo(as_json({**plan_json(step), "head": head or ""}))
         return
