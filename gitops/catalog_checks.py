@@ -15,7 +15,7 @@ from gitops.policies import to_subject, to_workload_subject
 from gitops.source_documents import SourceDocuments
 from gitops.yaml_text import Place
 from placement.types import Subject
-from placement.versions import parse_wish, resolve
+from placement.versions import parse_version, parse_wish, resolve
 
 T = TypeVar("T")
 Elsewhere = Callable[[str, str], bool]
@@ -177,8 +177,9 @@ def _no_version(
     version, reason = resolve(parse_wish(text), subject)
     if version:
         return
-    there = ", ".join(sorted(subject.versions)[:5]) or "none"
-    do = f"widen it, or add a version (there are: {there}{', …' if len(subject.versions) > 5 else ''})"
+    usable = sorted((one for one, withdrawn in subject.versions.items() if not withdrawn), key=parse_version)[-5:]
+    known = subject.channels if text.strip().startswith("channel:") else usable
+    do = f"mend it, or add one (there are: {', '.join(known) or 'none'})"
     yield _at(source, located, place, faults.NO_VERSION, reason, do)
 
 

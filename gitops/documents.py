@@ -5,6 +5,7 @@ A file is read once without positions; only where something is wrong is it read 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,7 +77,7 @@ def parse(file: File, data: bytes, source: str) -> Parsed:
     documents: list[Located] = []
     broken: dict[int, list[Problem]] = {}
     for number, text in enumerate(texts):
-        made = _document(text.value, strict)
+        made = _document(text, strict)
         if isinstance(made, Document):
             where = f"{file.path}:{text.line}:{text.column}"
             documents.append(Located(made, file, number, where))
@@ -107,8 +108,9 @@ def position(data: bytes, number: int, place: Place, *, key: bool = False) -> tu
     return mark.line, mark.column
 
 
-def _document(value: Value, strict: bool) -> Document | list[Problem]:
+def _document(text: TextDocument, strict: bool) -> Document | list[Problem]:
     """Return the typed document, or what is wrong with it: nothing where it is somebody else's and may be."""
+    value = text.value
     if not isinstance(value, dict):
         what = f"{yaml_text.type_name(value)} where a document should be"
         return [Problem((), faults.WRONG_TYPE, what, "begin with apiVersion and kind")] if strict else []
@@ -126,11 +128,22 @@ def _document(value: Value, strict: bool) -> Document | list[Problem]:
     typed = KINDS.get(kind) if isinstance(kind, str) else None
     if typed is None:
         return [Problem(("kind",), faults.UNKNOWN_KIND, f"there is no kind {shown(kind)}", instead(str(kind), KINDS))]
+    empty = list(_without_value(value, ())) if text.has_nulls else []
     try:
         made = typed.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        return problems(error, typed)
-    return check(made) or made
+        places = {problem.place for problem in empty}
+        return empty + [problem for problem in problems(error, typed) if problem.place not in places]
+    return empty + check(made) or made
+
+
+def _without_value(value: Value, place: Place) -> Iterator[Problem]:
+    """Yield a problem for every null: `clusters:` with nothing behind it must not mean that it was left out."""
+    if value is None:
+        name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)[1:]
+        yield Problem(place, faults.MISSING_FIELD, f"{name} has no value", "give it one, or take it out")
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, tuple) else ()):
+        yield from _without_value(one, (*place, key))
 
 
 def _not_ours(version: Value, kind: Value) -> list[Problem]:

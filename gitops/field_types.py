@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
 
 from gitops import names as syntax
 
@@ -33,26 +33,37 @@ PATTERNS: Final = {
 }
 """Pattern → what it wants, in words."""
 
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
-NameGlob = Annotated[str, StringConstraints(pattern=_GLOB)]
-Digest = Annotated[str, StringConstraints(pattern=_DIGEST)]
-LabelKey = Annotated[str, AfterValidator(syntax.label_key)]
-LabelValue = Annotated[str, AfterValidator(syntax.label_value)]
-Version = Annotated[str, AfterValidator(syntax.version_number)]
-VersionWish = Annotated[str, AfterValidator(syntax.version_wish)]
+
+def _schema(form: str, pattern: str = "") -> WithJsonSchema:
+    """Say in the JSON Schema what the text is; ``format`` is for people, validators know none of these."""
+    return WithJsonSchema({"type": "string", "format": form, **({"pattern": pattern} if pattern else {})})
+
+
+Name = Annotated[str, StringConstraints(pattern=_NAME), _schema("name", _NAME)]
+NameGlob = Annotated[str, StringConstraints(pattern=_GLOB), _schema("name with *", _GLOB)]
+Digest = Annotated[str, StringConstraints(pattern=_DIGEST), _schema("sha256 digest", _DIGEST)]
+LabelKey = Annotated[str, AfterValidator(syntax.label_key), _schema("label key")]
+LabelValue = Annotated[str, AfterValidator(syntax.label_value), _schema("label value")]
+Version = Annotated[str, AfterValidator(syntax.version_number), _schema("version")]
+VersionWish = Annotated[str, AfterValidator(syntax.version_wish), _schema("version, range or channel")]
 Labels = dict[LabelKey, LabelValue]
 ValueKey = Annotated[str, StringConstraints(pattern=_VALUE_KEY)]
 Values = dict[ValueKey, str]
-ArtifactRef = Annotated[str, StringConstraints(pattern=_REF)]
-ImageName = Annotated[str, StringConstraints(pattern=_IMAGE_NAME)]
-ChartName = Annotated[str, StringConstraints(pattern=_CHART)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=_ABSOLUTE)]
-UrlPath = Annotated[str, StringConstraints(pattern=_URL_PATH)]
-ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE)]
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(syntax.relative_path)]
-Branch = Annotated[str, AfterValidator(syntax.branch)]
-RepositoryUrl = Annotated[str, AfterValidator(syntax.repository_url)]
-PublicKey = Annotated[str, AfterValidator(syntax.public_key)]
+ArtifactRef = Annotated[str, StringConstraints(pattern=_REF), _schema("oci, https or file URL", _REF)]
+ImageName = Annotated[str, StringConstraints(pattern=_IMAGE_NAME), _schema("image", _IMAGE_NAME)]
+ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE), _schema("image with digest", _IMAGE)]
+ChartName = Annotated[str, StringConstraints(pattern=_CHART), _schema("oci URL", _CHART)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=_ABSOLUTE), _schema("absolute path", _ABSOLUTE)]
+UrlPath = Annotated[str, StringConstraints(pattern=_URL_PATH), _schema("path of a URL", _URL_PATH)]
+RelativePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    AfterValidator(syntax.relative_path),
+    _schema("relative path"),
+]
+Branch = Annotated[str, AfterValidator(syntax.branch), _schema("branch")]
+RepositoryUrl = Annotated[str, AfterValidator(syntax.repository_url), _schema("Git URL")]
+PublicKey = Annotated[str, AfterValidator(syntax.public_key), _schema("ed25519 public key")]
 
 
 class Spec(BaseModel):

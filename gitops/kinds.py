@@ -67,7 +67,7 @@ class Document(Spec):
     kind_name: ClassVar[str]
 
     api_version: Literal["edgeferry.dev/v1alpha1"] = Field(description="Version of the format.")
-    kind: str
+    kind: str = Field(description="Kind of document.")
     metadata: Any
     spec: Any
 
@@ -91,7 +91,7 @@ class Fleet(Document):
     """Settings of the whole fleet: at most one document, by custom fleet.yaml."""
 
     kind_name: ClassVar[str] = "Fleet"
-    kind: Literal["Fleet"]
+    kind: Literal["Fleet"] = Field(description="What this document is.")
     metadata: Metadata | None = None
     spec: FleetSpec = FleetSpec()
 
@@ -127,7 +127,7 @@ class Source(Document):
     """Admits another team's repository."""
 
     kind_name: ClassVar[str] = "Source"
-    kind: Literal["Source"]
+    kind: Literal["Source"] = Field(description="What this document is.")
     metadata: Metadata
     spec: SourceSpec
 
@@ -139,7 +139,7 @@ class Model(Document):
     """A model: everything but its bytes."""
 
     kind_name: ClassVar[str] = "Model"
-    kind: Literal["Model"]
+    kind: Literal["Model"] = Field(description="What this document is.")
     metadata: Metadata
     spec: ModelSpec
 
@@ -148,7 +148,7 @@ class ModelVersion(Document):
     """One immutable version. Optional where the version folder holds just the model file."""
 
     kind_name: ClassVar[str] = "ModelVersion"
-    kind: Literal["ModelVersion"]
+    kind: Literal["ModelVersion"] = Field(description="What this document is.")
     metadata: VersionMetadata
     spec: ModelVersionSpec
 
@@ -171,7 +171,7 @@ class Cluster(Document):
     """One registered edge target."""
 
     kind_name: ClassVar[str] = "Cluster"
-    kind: Literal["Cluster"]
+    kind: Literal["Cluster"] = Field(description="What this document is.")
     metadata: Metadata
     spec: ClusterSpec = ClusterSpec()
 
@@ -249,7 +249,7 @@ class Placement(Document):
     """The policy."""
 
     kind_name: ClassVar[str] = "Placement"
-    kind: Literal["Placement"]
+    kind: Literal["Placement"] = Field(description="What this document is.")
     metadata: Metadata
     spec: PlacementSpec
 
@@ -307,7 +307,7 @@ class Workload(Document):
     """An application that uses models."""
 
     kind_name: ClassVar[str] = "Workload"
-    kind: Literal["Workload"]
+    kind: Literal["Workload"] = Field(description="What this document is.")
     metadata: Metadata
     spec: WorkloadSpec = WorkloadSpec()
 
@@ -346,7 +346,7 @@ class Runtime(Document):
     """A named inference server for `server` deliveries."""
 
     kind_name: ClassVar[str] = "Runtime"
-    kind: Literal["Runtime"]
+    kind: Literal["Runtime"] = Field(description="What this document is.")
     metadata: Metadata
     spec: RuntimeSpec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -30,6 +30,17 @@ def fields(spec: type[Spec]) -> dict[str, Any]:
     return {info.alias or name: info.annotation for name, info in spec.model_fields.items()}
 
 
+def definitions(spec: type[Spec], place: str = "") -> Iterator[tuple[str, type[Spec]]]:
+    """Yield a definition and everything that stands within it, with the places: ``spec.clusters.``."""
+    yield place, spec
+    for name, annotation in fields(spec).items():
+        inner = _plain(annotation)
+        while get_origin(inner) in (tuple, dict):
+            inner = _plain(get_args(inner)[0 if get_origin(inner) is tuple else 1])
+        if isinstance(inner, type) and issubclass(inner, Spec):
+            yield from definitions(inner, f"{place}{name}.")
+
+
 def _problem(error: ErrorDetails, kind: type[Document]) -> Problem:
     place: Place = error["loc"]
     key = place[-1:] == (_KEY,)
@@ -45,12 +56,22 @@ def _problem(error: ErrorDetails, kind: type[Document]) -> Problem:
             return _not_text(place, name, error["input"])
         case "string_pattern_mismatch":
             wanted = PATTERNS.get(error["ctx"]["pattern"], error["ctx"]["pattern"])
-            return Problem(place, faults.BAD_VALUE, f"{name}: {shown(error['input'])} is not {wanted}", "mend it", key)
+            return Problem(
+                place, faults.BAD_VALUE, f"{name}: {shown(error['input'])} is not allowed", f"write {wanted}", key
+            )
         case "literal_error":
             return _not_one_of(place, name, error)
         case "value_error":
             what, _, do = str(error["ctx"]["error"]).partition(": ")
             return Problem(place, faults.BAD_VALUE, f"{name}: {what}", do or "mend it", key)
+        case "greater_than_equal":
+            return _out_of_bounds(place, name, error, "less", "at least", "ge")
+        case "less_than_equal":
+            return _out_of_bounds(place, name, error, "more", "at most", "le")
+        case "string_too_short" | "too_short":
+            return Problem(place, faults.BAD_VALUE, f"{name} is empty", "write something", key)
+        case "finite_number":
+            return Problem(place, faults.BAD_VALUE, f"{name}: {{as written}} is not finite", "write digits")
     wanted = _WANTED.get(error["type"])
     if wanted is not None:
         what = f"{name} is {type_name(error['input'])}, wanted {wanted}"
@@ -129,6 +150,12 @@ def _not_text(place: Place, name: str, value: Any) -> Problem:
         return Problem(place, faults.WRONG_TYPE, f"{name} is {type_name(value)}, wanted text", "write one word")
     what = f"{name}: {{as written}} is read as {type_name(value)}, wanted text"
     return Problem(place, faults.NOT_QUOTED, what, 'quote it: "{as written}"')
+
+
+def _out_of_bounds(place: Place, name: str, error: ErrorDetails, what: str, do: str, bound: str) -> Problem:
+    limit = error["ctx"][bound]
+    text = f"{name}: {shown(error['input'])} is {what} than {limit}"
+    return Problem(place, faults.BAD_VALUE, text, f"write {do} {limit}")
 
 
 def _not_one_of(place: Place, name: str, error: ErrorDetails) -> Problem:

@@ -47,12 +47,14 @@ class TextDocument:
         value: None, bool, int, float, str, tuple or dict.
         line, column: where it begins, from 1.
         marks: place → position of every value, and under ``(*place, "")`` of every key, where they were asked for.
+        has_nulls: whether any value in it is None.
     """
 
     value: Value
     line: int
     column: int
     marks: dict[Place, Mark] = field(default_factory=dict)
+    has_nulls: bool = False
 
 
 class Unreadable(Exception):
@@ -167,6 +169,7 @@ class _Reader:
         self.anchors: dict[str, tuple[Value, int, int]] = {}  # value, values in it, levels below it
         self.values = 0
         self.deepest = 0
+        self.has_nulls = False
 
     def note(self, code: Code, what: str, do: str, line: int, column: int) -> None:
         self.faults.append(code.at(self.path, what, do, line=line, column=column, source=self.source))
@@ -182,12 +185,12 @@ class _Reader:
             if number > MAX_DOCUMENTS:
                 do = "split the file"
                 raise Unreadable(faults.TOO_LARGE, f"more than {MAX_DOCUMENTS} documents", do, *_at(event))
-            self.anchors, self.marks = {}, {}
+            self.anchors, self.marks, self.has_nulls = {}, {}, False
             first = self.next()
             value = self.value(first, (), 0)
             if value is not None:
                 line, column = _at(first)
-                yield TextDocument(value, line, column, self.marks)
+                yield TextDocument(value, line, column, self.marks, self.has_nulls)
 
     def value(self, event: Any, place: Place, depth: int) -> Value:
         self.values += 1
@@ -237,12 +240,16 @@ class _Reader:
         if "\0" in text:
             self.note(faults.NOT_TEXT, "an escaped NUL character", "take it out", *_at(event))
         if event.tag is None:
-            return self.scalar(text) if event.implicit[0] else text
+            value = self.scalar(text) if event.implicit[0] else text
+            self.has_nulls = self.has_nulls or value is None
+            return value
         kind = event.tag.removeprefix(_STANDARD)
         if kind in ("str", "!"):
             return text
         if kind in ("int", "float", "bool", "null"):
-            return self.scalar(text)
+            value = self.scalar(text)
+            self.has_nulls = self.has_nulls or value is None
+            return value
         self.check_tag(event, "")
         return text
 
@@ -262,6 +269,9 @@ class _Reader:
         merged: list[Value] = []
         while not isinstance(event := self.next(), yaml.MappingEndEvent):
             key = self.key(event, depth)
+            if key is None:
+                self.value(self.next(), (*place, "\0") if self.with_marks else place, depth + 1)
+                continue
             inner = place
             if self.with_marks:
                 inner = (*place, key)
@@ -272,12 +282,13 @@ class _Reader:
                 continue
             if key in found:
                 self.note(faults.DUPLICATE_KEY, f"{_short(key)} stands here twice", "keep one of them", *_at(event))
-                self.value(self.next(), (*place, "\0twice") if self.with_marks else place, depth + 1)
+                self.value(self.next(), (*place, "\0") if self.with_marks else place, depth + 1)
                 continue
             found[key] = self.value(self.next(), inner, depth + 1)
         return self.merge(start, found, merged) if merged else found
 
-    def key(self, event: Any, depth: int) -> str:
+    def key(self, event: Any, depth: int) -> str | None:
+        """Return a key's text; None, and a fault, where it is no text."""
         if not isinstance(event, yaml.ScalarEvent):
             what, do = "a key that is no text", "write keys as plain words"
             if isinstance(event, yaml.AliasEvent):
@@ -285,9 +296,9 @@ class _Reader:
                 if isinstance(value, str):
                     return value
             else:
-                self.value(event, ("\0key",), depth + 1)
+                self.value(event, ("\0",), depth + 1)
             self.note(faults.BAD_YAML, what, do, *_at(event))
-            return f"\0{self.values}"
+            return None
         value = self.scalar_value(event)
         if not isinstance(value, str) and not self.merge_keys:
             what = f"the key {_short(event.value)} is read as {type_name(value)}"
