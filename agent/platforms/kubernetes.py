@@ -1,0 +1,190 @@
+"""Platform ``kubernetes``: models and workloads as objects on a Kubernetes or K3s cluster.
+
+A switch applies the entry's objects in place, and Kubernetes rolls its pods over; what served before is one more switch
+away. docs/adr/0008-kubernetes.md says why it is built this way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from agent.actions import (
+    Action,
+    Announce,
+    ModelPoint,
+    Observed,
+    Refresh,
+    Remove,
+    Repair,
+    Retire,
+    Stage,
+    Staged,
+    Start,
+    Switch,
+    Test,
+)
+from agent.config import Config
+from agent.platforms.host_files import point, unlink_ours
+from agent.platforms.kubernetes_apply import Target, put, remove, resolve
+from agent.platforms.kubernetes_client import connect
+from agent.platforms.kubernetes_errors import NothingToRun
+from agent.platforms.kubernetes_facts import cluster_facts
+from agent.platforms.kubernetes_inventory import Inventory, Record
+from agent.platforms.kubernetes_mirror import Mirror
+from agent.platforms.kubernetes_models import ANNOUNCED, file_path, models_digest, models_file
+from agent.platforms.kubernetes_objects import read
+from agent.platforms.kubernetes_sight import Sight, service_url
+from agent.wire.release import Entry
+
+_FACTS_EVERY_S: Final = 600.0
+_DELIVERIES: Final = ("container", "server", "file", "manifests")
+
+
+class KubernetesPlatform:
+    """Executes plans on one cluster.
+
+    Args:
+        state: directory of the agent: a ``file`` delivery is ``STATE/models/NAME/current``, a link to what is staged.
+        config: ``kubeconfig`` and ``scope``.
+        clock: seconds that only grow.
+    """
+
+    name = "kubernetes"
+
+    def __init__(self, state: Path, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state = state.resolve()
+        self._config = config
+        self._clock = clock
+        self._target: Target | None = None
+        self._sight: Sight | None = None
+        self._facts: tuple[float, Mapping[str, str]] = (-_FACTS_EVERY_S, {})
+
+    def refuses(self, entry: Entry) -> str:
+        """Return why this platform cannot do the entry, or an empty string."""
+        if entry.delivery not in _DELIVERIES:
+            return f"this agent knows no delivery {entry.delivery!r} on Kubernetes"
+        if entry.delivery == "server" and (entry.runtime is None or not entry.runtime.image):
+            return "its runtime has no image, only a command for hosts"
+        return ""
+
+    def observe(self, known: Sequence[Staged]) -> Observed:
+        """Look at the cluster; where nothing has changed since the last look, the API server is not asked.
+
+        Args:
+            known: every entry that may be there.
+
+        Raises:
+            EdgeferryError: the API server is away, or lets us not see; what was seen before is no answer.
+        """
+        return self._eyes().look(known)
+
+    def execute(self, action: Action) -> None:
+        """Do one action.
+
+        Raises:
+            EdgeferryError: see kubernetes_errors.py.
+        """
+        match action:
+            case Switch(staged, _, points):
+                self._put(staged, models_digest(staged.entry, points), claim=True)
+            case Repair(staged, _, _):
+                self._eyes().note_repair(staged)
+                record = self._records().get(_id(staged.entry))
+                self._put(staged, "" if record is None else record.models, claim=False)
+            case Refresh(staged, how, points):
+                if how == "restart":
+                    self._put(staged, models_digest(staged.entry, points), claim=False)
+            case Retire(staged):
+                record = self._records().get(_id(staged.entry))
+                if record is not None and staged.digest in (record.digest or record.applying,):
+                    self._remove(record)
+            case Remove(kind, name):
+                record = self._records().get((kind, name))
+                if record is not None:
+                    self._remove(record)
+            case Announce(namespace, points):
+                self._announce(namespace, points)
+            case Start() | Test():
+                # Kubernetes brings the new pods up beside the old ones by itself, at the switch.
+                pass
+            case Stage():
+                raise TypeError("staging is not the platform's")
+
+    def facts(self) -> Mapping[str, str]:
+        """Return ``platform``, ``kubernetes.version`` and, where all nodes agree, ``arch`` and ``os``; asked rarely."""
+        asked, known = self._facts
+        if self._clock() - asked >= _FACTS_EVERY_S:
+            known = {"platform": self.name, **cluster_facts(self._cluster().api)}
+            self._facts = self._clock(), known
+        return known
+
+    def close(self) -> None:
+        """Let go of connections; what runs goes on."""
+        if self._target is not None:
+            self._target.mirror.close()
+            self._target.api.close()
+            self._target = self._sight = None
+
+    def _put(self, staged: Staged, models: str, *, claim: bool) -> None:
+        entry, target = staged.entry, self._cluster()
+        raw = read(staged)
+        if not raw and entry.delivery != "file":
+            raise NothingToRun(
+                f"{entry.version} has no manifests for Kubernetes",
+                where=f"{entry.kind}/{entry.name}",
+                do="add manifests to the version's folder, or place it on hosts only",
+            )
+        objects = resolve(target, raw, entry.namespace, models)
+        record = Record(
+            entry.kind,
+            entry.name,
+            entry.namespace,
+            version=entry.version,
+            applying=staged.digest,
+            models=models,
+            url=service_url(entry, objects),
+        )
+        if entry.delivery == "file":
+            content = staged.model or staged.content
+            if content is None:
+                raise NothingToRun("its content is not staged", where=f"{entry.kind}/{entry.name}", do="stage it again")
+            point(file_path(self._state, entry.name), content)
+        put(target, record, objects, claim=claim)
+
+    def _remove(self, record: Record) -> None:
+        remove(self._cluster(), record)
+        if record.kind == "model":
+            unlink_ours(file_path(self._state, record.name))
+
+    def _announce(self, namespace: str, points: Sequence[ModelPoint]) -> None:
+        target = self._cluster()
+        record = Record(ANNOUNCED, namespace, namespace)
+        if points:
+            body = models_file(namespace, points)
+            objects = resolve(replace(target, whole_cluster=True), [body], namespace, "")
+            put(target, replace(record, applying=objects[0].digest), objects, claim=False)
+        elif record.id in self._records():
+            remove(target, self._records()[record.id])
+
+    def _cluster(self) -> Target:
+        if self._target is None:
+            api = connect(self._config.kubeconfig)
+            inventory = Inventory(api, f"{self._config.fleet}\0{self._config.cluster}")
+            self._target = Target(api, Mirror(api), inventory, self._config.scope == "cluster")
+        return self._target
+
+    def _records(self) -> Mapping[tuple[str, str], Record]:
+        return self._cluster().inventory.records
+
+    def _eyes(self) -> Sight:
+        if self._sight is None:
+            self._sight = Sight(self._cluster(), self._state, self._clock)
+        return self._sight
+
+
+def _id(entry: Entry) -> tuple[str, str]:
+    return entry.kind, entry.name
