@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def figure(name: str, value: float, unit: str, target: float | None, reference: Mapping[str, float]) -> None:
+def figure(
+    name: str, value: float, unit: str, target: float | None, reference: Mapping[str, float], note: str = ""
+) -> None:
     """Print one figure.
 
     Args:
@@ -16,9 +18,11 @@ def figure(name: str, value: float, unit: str, target: float | None, reference: 
         unit: of value, target and references.
         target: of design; None where there is none.
         reference: the same work done otherwise, in the same run; published figures say so in their name.
+        note: what a reader must know to compare; empty for nothing.
     """
     rounded = {name: round(one, 4) for name, one in reference.items()}
-    print(json.dumps({"name": name, "value": round(value, 4), "unit": unit, "target": target, "reference": rounded}), flush=True)
+    line = {"name": name, "value": round(value, 4), "unit": unit, "target": target, "reference": rounded}
+    print(json.dumps(line | ({"note": note} if note else {})), flush=True)
 
 
 def cpu_ms(work: Callable[[], object], repeat: int) -> float:

@@ -42,7 +42,7 @@ def settle(decisions: Sequence[Decision]) -> Settled:
     Returns:
         The decisions in the order given. The clusters of a clash go to the first name, so that the result is whole.
     """
-    ranked = sorted(decisions, key=lambda one: (-one.policy.priority, one.policy.name))
+    ranked = sorted(decisions, key=lambda one: rank(one.policy))
     holders: dict[tuple[str, str], list[Decision]] = {}
     settled: dict[str, Decision] = {}
     clashes: list[Clash] = []
@@ -53,6 +53,11 @@ def settle(decisions: Sequence[Decision]) -> Settled:
         held.append(yielded)
         settled[decision.policy.name] = yielded
     return Settled(tuple(settled[one.policy.name] for one in decisions), tuple(clashes))
+
+
+def rank(policy: Policy) -> tuple[int, str]:
+    """Return what policies are sorted by to see who comes first: the higher priority, then the name."""
+    return -policy.priority, policy.name
 
 
 def _clashes(decision: Decision, held: Sequence[Decision]) -> list[Clash]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from placement import conflicts
 from placement.decide import NOT_ON_HOSTS, decide
 from placement.index import ARCH, ARCH_LABEL, PLATFORM_LABEL, FleetIndex, known_value
 from placement.selector import holds
@@ -169,7 +170,7 @@ def _count(world: World, before: Decision, current: Decision, rivals: Sequence[D
         if refusal.code == "count":
             fitting |= refusal.clusters.bits
     for rival in rivals:
-        if rival.policy.priority >= world.policy.priority:
+        if conflicts.rank(rival.policy) < conflicts.rank(world.policy):
             fitting &= ~rival.chosen.bits
     keeping = fitting & before.chosen.bits
     ahead = keeping | (fitting & ((1 << index.numbers[name]) - 1))

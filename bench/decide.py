@@ -1,0 +1,205 @@
+"""Deciding: one policy over 10,000 and 100,000 clusters, and 1,000 policies over 10,000.
+
+`python -m bench.decide [--clusters N]`: the fleet is random, and the same in every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bench.figure import cpu_ms, figure
+from placement.conflicts import settle
+from placement.decide import decide
+from placement.index import ARCH, FleetIndex, known_value
+from placement.selector import matches
+from placement.types import Decision, Policy, Requirement, Subject, Target, Term
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+COUNTRIES = tuple(f"c{n:02d}" for n in range(20))
+LINES = ("welding", "paint", "packing", "press", "assembly")
+TIERS = ("canary", "prod", "prod", "prod", "lab")
+TARGETS_MS = {10_000: 1.7, 100_000: 20.0}
+PUBLISHED = {
+    10_000: {"published-open-cluster-management": 34.0, "published-karmada": 91.0},
+    100_000: {"published-open-cluster-management": 750.0, "published-karmada": 1100.0},
+}
+NOTE = "the fact is arch; the score is the order of names"
+SUBJECT = Subject("model", "m0000", {"1.0.0": "", "2.0.0": "", "2.1.0": ""}, arch=frozenset({"amd64"}))
+POLICY = Policy(
+    "one",
+    "model",
+    "m0000",
+    ">=2 <3",
+    (Term(requirements=(Requirement("country", "In", ("c03",)), Requirement("line", "In", ("welding", "paint")))),),
+    count=10,
+)
+MATRIX = 1_000
+SAMPLE = 20
+
+
+def fleet(size: int, seed: int = 1) -> list[Target]:
+    dice = random.Random(seed)
+    return [
+        Target(
+            f"{dice.choice(COUNTRIES)}-{number:06d}",
+            {
+                "country": dice.choice(COUNTRIES),
+                "line": dice.choice(LINES),
+                "tier": dice.choice(TIERS),
+                "edgeferry.dev/site": f"site-{number // 3}",
+            },
+            {"arch": (dice.choice(("amd64", "amd64", "arm64")), NOW)},
+        )
+        for number in range(size)
+    ]
+
+
+def naive(policy: Policy, subject: Subject, targets: Sequence[Target]) -> tuple[list[str], dict[str, list[str]]]:
+    """Decide cluster by cluster: the chosen, and the others by reason."""
+    fitting: list[str] = []
+    refused: dict[str, list[str]] = {"labels": [], "arch": [], "count": []}
+    for target in targets:
+        if policy.terms is not None and not any(matches(term, target) for term in policy.terms):
+            refused["labels"].append(target.name)
+        elif subject.arch and known_value(target, ARCH) not in subject.arch:
+            refused["arch"].append(target.name)
+        else:
+            fitting.append(target.name)
+    fitting.sort()
+    count = len(fitting) if policy.count is None else policy.count
+    refused["count"] = fitting[count:]
+    return fitting[:count], refused
+
+
+def by_hand(targets: Sequence[Target]) -> list[str]:
+    """Decide POLICY by a loop written for it alone, without reasons: the fastest that has no index."""
+    lines = frozenset(("welding", "paint"))
+    return heapq.nsmallest(
+        10,
+        (
+            one.name
+            for one in targets
+            if one.labels.get("country") == "c03"
+            and one.labels.get("line") in lines
+            and one.facts.get("arch", ("",))[0] == "amd64"
+        ),
+    )
+
+
+def one_policy(size: int) -> None:
+    targets = fleet(size)
+    index = FleetIndex.build(targets)
+    chosen, refused = naive(POLICY, SUBJECT, targets)
+    decision = decide(POLICY, SUBJECT, index, None, NOW)
+    assert list(decision.chosen) == chosen == by_hand(targets)
+    assert {one.code: len(one.clusters) for one in decision.refused} == {
+        code: len(one) for code, one in refused.items()
+    }
+    figure(
+        f"decide-{size}",
+        cpu_ms(lambda: [decide(POLICY, SUBJECT, index, None, NOW) for _ in range(10)], 9) / 10,
+        "ms",
+        TARGETS_MS.get(size),
+        {
+            "naive": cpu_ms(lambda: naive(POLICY, SUBJECT, targets), 3),
+            "loop-by-hand-without-reasons": cpu_ms(lambda: by_hand(targets), 5),
+            **PUBLISHED.get(size, {}),
+        },
+        NOTE,
+    )
+    changed = [
+        Target(one.name, {**one.labels, "line": "press", "tier": "lab"}, one.facts) for one in targets[:: size // 100]
+    ]
+    figure(
+        f"index-update-{size}",
+        cpu_ms(lambda: index.with_changes(changed), 5),
+        "ms",
+        None,
+        {"build": cpu_ms(lambda: FleetIndex.build(targets), 2)},
+        "100 clusters with two changed labels",
+    )
+
+
+def policies(dice: random.Random) -> list[Policy]:
+    """Return placements as fleets have them: by country, line or tier, some by name, some with a count."""
+    found = []
+    for number in range(MATRIX):
+        countries = tuple(dice.sample(COUNTRIES, dice.randint(1, 4)))
+        lines = tuple(dice.sample(LINES, dice.randint(1, 2)))
+        terms = dice.choice(
+            (
+                (Term(requirements=(Requirement("country", "In", countries),)),),
+                (Term(requirements=(Requirement("country", "In", countries), Requirement("line", "In", lines))),),
+                (Term(requirements=(Requirement("line", "In", lines), Requirement("tier", "NotIn", ("lab",)))),),
+                (
+                    Term(requirements=(Requirement("tier", "In", ("canary",)),)),
+                    Term(requirements=(Requirement("country", "In", countries), Requirement("line", "Exists"))),
+                ),
+                None,
+            )
+        )
+        found.append(
+            Policy(
+                f"p{number:04d}",
+                "model",
+                f"m{number:04d}",
+                dice.choice((">=2 <3", "2.0.0", "channel: stable")),
+                terms,
+                dice.choice((None, None, 10, 500)),
+            )
+        )
+    return found
+
+
+def matrix(size: int) -> None:
+    dice = random.Random(2)
+    targets = fleet(size)
+    index = FleetIndex.build(targets)
+    placed = policies(dice)
+    subjects = {
+        one.subject: Subject(
+            "model",
+            one.subject,
+            {f"{major}.{minor}.0": "" for major in (1, 2) for minor in range(5)},
+            {"stable": "2.1.0"},
+            dice.choice((frozenset(), frozenset({"amd64"}), frozenset({"arm64", "amd64"}))),
+        )
+        for one in placed
+    }
+
+    def decide_all() -> tuple[Decision, ...]:
+        return settle([decide(one, subjects[one.subject], index, None, NOW) for one in placed]).decisions
+
+    decisions = decide_all()
+    for one, decision in list(zip(placed, decisions, strict=True))[:SAMPLE]:
+        assert list(decision.chosen) == naive(one, subjects[one.subject], targets)[0]
+
+    def decide_some() -> None:
+        for one in placed[:SAMPLE]:
+            naive(one, subjects[one.subject], targets)
+
+    figure(
+        "decide-matrix",
+        cpu_ms(decide_all, 3) / 1000,
+        "s",
+        2.0 if size == 10_000 else None,
+        {f"naive-of-{SAMPLE}-scaled": cpu_ms(decide_some, 1) / 1000 * MATRIX / SAMPLE},
+        f"{MATRIX} models, each by a placement of its own, {size} clusters; {NOTE}",
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="bench.decide", description=__doc__)
+    options.add_argument("--clusters", type=int, help="only this many clusters, instead of 10,000 and 100,000")
+    size = options.parse_args().clusters
+    for one in (size,) if size else (10_000, 100_000):
+        one_policy(one)
+    matrix(size or 10_000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Random cases are not timed: the machine is shared."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
