@@ -14,8 +14,9 @@ from typing import Final
 
 from agent.durable import sync_directory
 from agent.state import StateNotWritten
+from agent.steps import KeptDamaged
 from agent.wire.canonical import canonical, digest
-from agent.wire.errors import EdgeferryError, Stop
+from agent.wire.errors import EdgeferryError
 from agent.wire.fields import Fields
 from agent.wire.release import NAME, SIGNATURE_NAME, Entry, Release, decode_entry, decode_release, encode_entry
 
@@ -24,12 +25,6 @@ OVERLAY: Final = "overlay"
 
 _ENTRY: Final = "entry.json"
 _FILES: Final = "files"
-
-
-class KeptDamaged(Stop):
-    """What was kept of a release or an entry is missing, or is not what was written."""
-
-    code = "EF4054"
 
 
 def keep_release(root: Path, files: Mapping[str, bytes]) -> str:

@@ -46,10 +46,12 @@ def record(db: sqlite3.Connection, key: Key | None, happenings: Iterable[Happeni
         _fold(db)
 
 
-def pending(state: State) -> tuple[Event, ...]:
-    """Return the oldest events that the hub has not acknowledged, in order."""
-    query = "SELECT number, at, kind, object, version, code, message, count FROM events ORDER BY number LIMIT ?"
-    return tuple(_event(*map(str, row)) for row in state.rows(query, BATCH))
+def pending(state: State, *, newest: bool = False) -> tuple[Event, ...]:
+    """Return events that the hub has not acknowledged, in order: the oldest, or the newest ones."""
+    columns = "number, at, kind, object, version, code, message, count"
+    order = "DESC" if newest else "ASC"
+    rows = state.rows(f"SELECT {columns} FROM events ORDER BY number {order} LIMIT ?", BATCH)  # noqa: S608  # constants
+    return tuple(_event(*map(str, row)) for row in sorted(rows, key=lambda row: int(str(row[0]))))
 
 
 def offered(state: State, number: int) -> None:

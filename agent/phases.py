@@ -18,6 +18,7 @@ from agent.steps import (
     BootsExhausted,
     CandidateFailed,
     Happening,
+    KeptDamaged,
     ModelWentBack,
     NotReadyInTime,
     NotSteady,
@@ -110,7 +111,10 @@ def _bring(case: Case) -> Step | Waiting | None:
 
 def _fetch(case: Case, digest: str) -> Step | Waiting:
     entry = case.s.entries.get(digest)
-    if digest in case.s.staging or entry is None:
+    if entry is None:
+        fault = KeptDamaged(f"{digest} is not kept whole", do="nothing: it is fetched again once the site is online")
+        return Waiting(case.state.key, fault=fault)
+    if digest in case.s.staging:
         return Waiting(case.state.key)
     return Step(case.state.key, digest, (Stage(entry),), candidate=digest)
 

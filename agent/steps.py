@@ -13,6 +13,12 @@ from agent.wire.release import Entry, Retire
 from agent.wire.report import Health
 
 
+class KeptDamaged(Stop):
+    """What was kept of a release or an entry is missing, or is not what was written."""
+
+    code = "EF4054"
+
+
 class RequiresUnknown(Wait):
     """The entry needs what this agent cannot do; what runs of it stays as it is."""
 

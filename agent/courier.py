@@ -1,0 +1,200 @@
+"""Takes reports to the hub, signed, from a thread of its own; without a hub they go into ``STATE/report/``."""
+
+from __future__ import annotations
+
+import base64
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from agent import durable
+from agent.fetch import bearer, refusal
+from agent.http import Connection
+from agent.staging import SystemFault
+from agent.wire.errors import EdgeferryError, Retry
+from agent.wire.signature import REPORT, SigningKey
+
+DIRECTORY: Final = "report"
+SIGNATURE_HEADER: Final = "Edgeferry-Signature"
+LONGEST_PAUSE_S: Final = 120.0
+
+_MOST_ANSWER_BYTES: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One report on its way.
+
+    Attributes:
+        data: the bytes that are signed.
+        mark: ``what_matters`` of it.
+        events: number of the last event in it; 0 for none.
+    """
+
+    data: bytes
+    mark: str
+    events: int
+
+
+class Post(Protocol):
+    """Somewhere reports go."""
+
+    def send(self, letter: Letter, signature: bytes) -> None:
+        """Deliver one report; it is durable there when this returns.
+
+        Raises:
+            Retry: not now.
+        """
+
+    def interrupt(self) -> None:
+        """End a delivery that another thread waits for."""
+
+
+class HubPost:
+    """``POST /v1/reports``.
+
+    Args:
+        connection: to the hub; used by the courier's thread only.
+        credential: of this cluster.
+    """
+
+    def __init__(self, connection: Connection, credential: str) -> None:
+        self._connection = connection
+        self._credential = credential
+
+    def send(self, letter: Letter, signature: bytes) -> None:
+        """See ``Post``."""
+        headers = {
+            "Content-Type": "application/json",
+            SIGNATURE_HEADER: base64.b64encode(signature).decode(),
+            **bearer(self._credential),
+        }
+        answer = self._connection.ask("POST", "/v1/reports", headers, letter.data, most_bytes=_MOST_ANSWER_BYTES)
+        if answer.status != 204:
+            raise refusal(answer, f"{self._connection.origin}/v1/reports")
+
+    def interrupt(self) -> None:
+        """See ``Post``."""
+        self._connection.interrupt()
+
+
+class FolderPost:
+    """``STATE/report/report.json`` and its signature: for a person, or a job, that carries them on.
+
+    Events stay in the outbox: nobody says that they have arrived.
+
+    Args:
+        root: the state directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._directory = root / DIRECTORY
+
+    def send(self, letter: Letter, signature: bytes) -> None:
+        """See ``Post``."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        durable.write(self._directory / "report.json.sig", signature)
+        durable.write(self._directory / "report.json", letter.data)
+
+    def interrupt(self) -> None:
+        """See ``Post``."""
+
+
+class Courier:
+    """Delivers the newest report; one that was overtaken before it left is not sent.
+
+    Args:
+        post: where to.
+        key: the agent's.
+        wake: called from the thread after each attempt.
+    """
+
+    def __init__(self, post: Post, key: SigningKey, wake: Callable[[], None]) -> None:
+        self._post = post
+        self._key = key
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._next: Letter | None = None
+        self._delivered: list[Letter] = []
+        self._fault: EdgeferryError | None = None
+        self._tries = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing waits to be delivered."""
+        with self._changed:
+            return self._next is None
+
+    @property
+    def fault(self) -> EdgeferryError | None:
+        """Why the last attempt failed; None when it did not."""
+        with self._changed:
+            return self._fault
+
+    def take(self, letter: Letter) -> None:
+        """Deliver this report next, in place of one that has not left."""
+        with self._changed:
+            self._next = letter
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._deliver, name="courier", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def delivered(self) -> tuple[Letter, ...]:
+        """Return what arrived since the last call."""
+        with self._changed:
+            delivered, self._delivered = tuple(self._delivered), []
+            return delivered
+
+    def settle(self, most_s: float) -> bool:
+        """Wait until nothing is on its way, or an attempt failed; return whether all has arrived."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next is None or self._fault is not None, most_s)
+            return self._next is None
+
+    def close(self) -> None:
+        """Send nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._post.interrupt()
+
+    def _deliver(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next is not None or self._closed)
+                letter = self._next
+                if self._closed or letter is None:
+                    return
+            try:
+                self._post.send(letter, self._key.sign(letter.data, REPORT))
+            except EdgeferryError as error:
+                self._pause(error)
+            except OSError as error:
+                self._pause(SystemFault(error.strerror or str(error), where=str(error.filename or "")))
+            else:
+                self._arrived(letter)
+            self._wake()
+
+    def _arrived(self, letter: Letter) -> None:
+        with self._changed:
+            self._delivered.append(letter)
+            self._fault, self._tries = None, 0
+            if self._next is letter:
+                self._next = None
+            self._changed.notify_all()
+
+    def _pause(self, error: EdgeferryError) -> None:
+        """Leave the hub alone for a while, longer each time; a new report does not shorten it."""
+        with self._changed:
+            self._fault = error
+            self._tries += 1
+            self._changed.notify_all()
+            least_s = error.delay_s if isinstance(error, Retry) else 30.0
+            pause_s = min(LONGEST_PAUSE_S, max(1.0, min(least_s, 5.0)) * 2 ** min(self._tries - 1, 8))
+            self._changed.wait_for(lambda: self._closed, pause_s * random.uniform(0.8, 1.2))
