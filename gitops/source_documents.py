@@ -87,6 +87,10 @@ def name_of(document: kinds.Document) -> str:
     return name
 
 
+def _order(located: Located) -> tuple[str, int]:
+    return located.file.path, located.number
+
+
 class _Fold:
     """Puts together what the files of one source say; faults gather on the way."""
 
@@ -125,18 +129,21 @@ class _Fold:
         self.faults.append(version_folders.at(self.tree, located, place, code, what, do))
 
     def gather(self) -> None:
+        twice: dict[tuple[str, str], list[Located]] = {}
         for parsed in self.files.parsed.values():
             if parsed.faults:
                 self.faults += parsed.faults
                 self.broken |= parsed.broken
             for located in parsed.documents:
                 name = name_of(located.document)
-                known = self.by_kind.setdefault(located.document.kind, {})
-                other = known.setdefault(name, located)
+                kind = located.document.kind
+                other = self.by_kind.setdefault(kind, {}).setdefault(name, located)
                 if other is not located:
-                    first, second = sorted((other, located), key=lambda one: (one.file.path, one.number))
-                    known[name] = first
-                    self.faults.append(duplicate(self.tree, second, first.where))
+                    twice.setdefault((kind, name), [other]).append(located)
+        for (kind, name), same in twice.items():
+            first, *others = sorted(same, key=_order)
+            self.by_kind[kind][name] = first
+            self.faults += [duplicate(self.tree, one, first.where) for one in others]
 
     def owners(self) -> dict[str, list[Located]]:
         """Return directory → the models and workloads in it, whose ``versions/`` stand beside them."""
@@ -156,7 +163,7 @@ class _Fold:
         for name, located in self.by_kind.get("Model", {}).items():
             self.read_self_test(name, located)
         in_files: dict[tuple[str, str], Located] = {}
-        for located in self.by_kind.get("ModelVersion", {}).values():
+        for located in sorted(self.by_kind.get("ModelVersion", {}).values(), key=_order):
             stands = layout.standing(located.file.path)
             if stands.role != "version":
                 self.stand_alone(located)

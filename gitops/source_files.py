@@ -110,18 +110,21 @@ def _touch(touched: dict[tuple[str, str], dict[str, File | None]], path: str, fi
 
 
 def _collisions(tree: Tree) -> Iterator[Fault]:
-    """Yield a fault for every path that another one differs from only in case: they are one file on some machines."""
+    """Yield a fault for files and folders that differ only in case: they are one on some machines."""
     folders = {layout.parent(path) for path in tree.files}
     if len({path.lower() for path in tree.files}) == len(tree.files) and len({one.lower() for one in folders}) == len(
         folders
     ):
         return
     seen: dict[str, str] = {}
+    told: set[str] = set()
     for path in sorted(tree.files):
         parts = path.split("/")
         for whole in ("/".join(parts[: n + 1]) for n in range(len(parts))):
             other = seen.setdefault(whole.lower(), whole)
             if other != whole:
-                what = f"differs only in case from {other}"
-                yield faults.CASE_COLLISION.at(path, what, "rename one of them", source=tree.source)
+                if whole not in told:
+                    told.add(whole)
+                    what = f"differs only in case from {other}"
+                    yield faults.CASE_COLLISION.at(whole, what, "rename one of them", source=tree.source)
                 break
