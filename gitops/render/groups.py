@@ -13,6 +13,7 @@ from gitops.catalog_types import Catalog
 from gitops.policies import to_term
 from gitops.render.entries import Rendered
 from placement.index import FleetIndex
+from placement.rollout import targets
 from placement.selector import select
 from placement.types import ClusterSet, Decision
 
@@ -34,11 +35,12 @@ def groups(catalog: Catalog, decisions: Mapping[str, Decision], index: FleetInde
     """Split every decision by the overrides that its clusters match, and render each part."""
     found = []
     for name, decision in decisions.items():
-        if not decision.chosen.bits:
+        moving = targets(decision).bits
+        if not moving:
             continue
         placement = catalog.placements.get(name)
         overrides = () if placement is None else placement.spec.overrides
-        for bits, values in _parts(decision.chosen.bits, overrides, index):
+        for bits, values in _parts(moving, overrides, index):
             found.append(Group(name, render(decision, values), ClusterSet(index, bits)))
     return found
 
