@@ -24,7 +24,7 @@ class Upstream(Protocol):
     """The Git host that keeps the fleet repository, where it is not kept here."""
 
     def fetch(self, repository: Path) -> str | None:
-        """Bring main's newest commit into ``repository`` and return its id; None where main does not exist."""
+        """Bring ``repository`` to the host's main and return its commit; None where there is none yet."""
 
     def push(self, repository: Path, head: str, expected: str | None, clusters: dict[str, str | None]) -> None:
         """Move main from ``expected`` to ``head``, and clusters' branches to their commits (None removes one).
@@ -103,6 +103,15 @@ class FleetRepository:
         """The packed references as they are now."""
         self._refs = refs = read_refs(self.path, self._refs)
         return refs
+
+    def fetch(self) -> None:
+        """Bring a mirror to what its upstream has; without an upstream there is nothing to do.
+
+        Raises:
+            EdgeferryError: the upstream cannot be reached; what is here stands.
+        """
+        if self.upstream is not None:
+            self.upstream.fetch(self.path)
 
     def settle(self, refs: Refs) -> None:
         """Take over the references that were just written, so that they need not be read again."""

@@ -44,13 +44,13 @@ class Keyring:
         directory: where they are kept.
         release: signs releases and fleet commits.
         root: signs trust documents; None where the administrator has taken it offline.
-        fleet: id of the fleet.
+        fleet_id: id of the fleet.
     """
 
     directory: Path
     release: SigningKey
     root: SigningKey | None
-    fleet: str
+    fleet_id: str
 
     @classmethod
     def open(cls, directory: Path, *, create: bool = False) -> Self:
@@ -136,7 +136,7 @@ def first_trust(keyring: Keyring, model_keys: tuple[str, ...] = ()) -> dict[str,
             where=str(keyring.directory),
             do="bring it here for the first publication",
         )
-    trust = Trust(keyring.fleet, 1, (keyring.root.public,), (keyring.release.public,), model_keys)
+    trust = Trust(keyring.fleet_id, 1, (keyring.root.public,), (keyring.release.public,), model_keys)
     return dict(zip(paths(1), sign_trust(trust, (keyring.root,)), strict=True))
 
 

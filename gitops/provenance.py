@@ -66,8 +66,10 @@ def verify_head(fleet: FleetRepository, keyring: Keyring) -> Trust:
     if head is None:
         raise ForeignHead("the repository is empty, and this publisher has published to it before", where=where)
     trust, files = current_trust(fleet, keyring.pinned(), head)
-    if trust.fleet != keyring.fleet:
-        raise ForeignHead(f"it is fleet {trust.fleet[:64]!r}, not {keyring.fleet!r}", where=where, do="correct the URL")
+    if trust.fleet != keyring.fleet_id:
+        raise ForeignHead(
+            f"it is fleet {trust.fleet[:64]!r}, not {keyring.fleet_id!r}", where=where, do="correct the URL"
+        )
     check_signed(fleet.commit(head), trust.release_keys, where)
     if keyring.release.public not in trust.release_keys:
         raise ForeignHead(

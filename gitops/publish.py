@@ -77,32 +77,39 @@ def publish(fleet: FleetRepository, change: Change, key: SigningKey, expected_he
     if change.at.tzinfo is None or change.at.microsecond:
         raise ValueError("the time of a change is timezone-aware and to the second")
     try:
-        with locked(fleet.path):
-            refs = fleet.refs
-            head = loose_main(fleet.path) or refs.values.get(MAIN)
-            if head != expected_head:
-                raise moved(head, expected_head, str(fleet.path))
-            known = _known(fleet, head)
-            with PackWriter(fleet.path / "objects" / "pack", known.objects) as pack:
-                _learn(fleet, known, change)
-                made = _write(fleet, change, key, head, pack)
-                if made is None:
-                    return head or ""
-                pack.finish()
-                new, clusters = made
-                if fleet.upstream is not None:
-                    fleet.upstream.push(fleet.path, new, head, clusters)
-                refs = absorb_loose(fleet.path, refs)
-                moves = {CLUSTERS + name: commit for name, commit in clusters.items()}
-                fleet.settle(move_refs(fleet.path, refs, {MAIN: new, **moves}))
-                _remember(known, new, pack, change)
-                return new
+        return _publish(fleet, change, key, expected_head)
+    except FleetMoved:
+        fleet.fetch()
+        raise
     except OSError as error:
         raise FleetUnwritable(
             f"cannot write: {error.strerror or error}",
             where=str(fleet.path),
             do="free space or mend the rights; the last publication stands",
         ) from None
+
+
+def _publish(fleet: FleetRepository, change: Change, key: SigningKey, expected_head: str | None) -> str:
+    with locked(fleet.path):
+        refs = fleet.refs
+        head = loose_main(fleet.path) or refs.values.get(MAIN)
+        if head != expected_head:
+            raise moved(head, expected_head, str(fleet.path))
+        known = _known(fleet, head)
+        with PackWriter(fleet.path / "objects" / "pack", known.objects) as pack:
+            _learn(fleet, known, change)
+            made = _write(fleet, change, key, head, pack)
+            if made is None:
+                return head or ""
+            pack.finish()
+            new, clusters = made
+            if fleet.upstream is not None:
+                fleet.upstream.push(fleet.path, new, head, clusters)
+            refs = absorb_loose(fleet.path, refs)
+            moves = {CLUSTERS + name: commit for name, commit in clusters.items()}
+            fleet.settle(move_refs(fleet.path, refs, {MAIN: new, **moves}))
+            _remember(known, new, pack, change)
+            return new
 
 
 def moved(head: str | None, expected: str | None, where: str) -> FleetMoved:
