@@ -30,6 +30,14 @@ def modules() -> Iterator[str]:
                 yield one.name
 
 
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
 def faults() -> dict[str, set[str]]:
     """Return code → names, of every concrete error class and of every fault value in the sources."""
     for name in modules():
@@ -106,6 +114,27 @@ def test_the_readmes_commands_are_targets_of_the_makefile() -> None:
 
 def test_the_lock_names_no_registry() -> None:
     assert "http" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_gitops_takes_of_the_agent_only_formats_registry_client_and_deltas() -> None:
+    allowed = ("agent.wire", "agent.oci", "agent.delta")
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / "gitops").rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] == "agent" and not name.startswith(allowed)
+    ]
+    assert not wrong
+
+
+def test_the_agent_takes_of_placement_only_how_versions_compare() -> None:
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / "agent").rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] == "placement" and name != "placement.versions"
+    ]
+    assert not wrong
 
 
 def test_no_module_has_outgrown_one_idea() -> None:
