@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ FROM_CLUSTERS: Final = ("report:", "joined:")
 """Reasons to step that have nothing to do with the sources."""
 
 _JITTER: Final = 0.1
+_log: Final = logging.getLogger("edgeferry.hub")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
         signal.signal(one, lambda *_: ended.set())
     try:
         server.start()
+        _log.info("fleet %s is served at %s; state in %s", opened.keyring.fleet_id, server.url, state.root)
         ended.wait()
     finally:
         server.stop()

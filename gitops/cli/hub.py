@@ -60,7 +60,7 @@ def hub() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the secret of the push webhook.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Log every request.")
+@click.option("--verbose", "-v", is_flag=True, help="Say more.")
 def serve(
     source: str,
     branch: str,
@@ -92,6 +92,7 @@ def serve(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if verbose else logging.WARNING)
     secret = "" if hook_secret_file is None else hook_secret_file.read_text().strip()
     listening = Listening(host, int(port), tls_cert, tls_key, client_ca, secret)
     serve_hub(StateDir(state), MainSource(source, branch, path), listening, poll_s=poll_s, watch=watch)
