@@ -45,9 +45,11 @@ def edgeferry() -> None:
 
 
 def main() -> None:
-    """Run the command line; a fault prints one line and exits 1, a usage error exits 2."""
+    """Run the command line; a fault prints one line (faulty documents one each) and exits 1, a usage error exits 2."""
     try:
         edgeferry(prog_name="edgeferry")
     except EdgeferryError as error:
+        for fault in getattr(error, "faults", ()):
+            click.echo(str(fault), err=True)
         click.echo(f"edgeferry: {error}", err=True)
         sys.exit(1)
