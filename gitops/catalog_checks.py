@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gitops import faults, kinds, version_folders
 from gitops.catalog_types import Catalog, CatalogModel, CatalogVersion
@@ -18,6 +18,9 @@ from placement.types import Subject
 from placement.versions import parse_version, parse_wish, resolve
 
 T = TypeVar("T")
+_MANY: Final = 1000
+"""Among more names than these the nearest one is not looked for: it would take longer than reading them."""
+
 Elsewhere = Callable[[str, str], bool]
 """(kind, name) → may it stand in a source that was not read?"""
 
@@ -208,7 +211,7 @@ def _dangling(
 
 
 def _near(name: str, there: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, there, 1)
+    near = difflib.get_close_matches(name, there, 1) if len(there) <= _MANY else ()
     if near:
         return f"did you mean {near[0]}?"
     shown: Sequence[str] = sorted(there)[:5]

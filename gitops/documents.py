@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pydantic import ValidationError
@@ -46,7 +47,7 @@ class Parsed:
 
     Attributes:
         documents: the faultless ones, in the file's order.
-        faults: every fault, sorted.
+        faults: every fault, sorted; of very many, the first and how many there are.
         broken: (kind, name) of documents with faults, as far as they can be read: references to them do not dangle.
     """
 
@@ -84,12 +85,12 @@ def parse(file: File, data: bytes, source: str) -> Parsed:
         elif made:
             broken[number] = made
     if not broken:
-        return Parsed(tuple(documents), tuple(sorted(found)))
+        return Parsed(tuple(documents), faults.first(found))
     marked, _ = yaml_text.read(data, file.path, source, marks=True)
     for number, wrong in broken.items():
         found += [_fault(problem, marked[number], file.path, source) for problem in wrong]
     names = frozenset(_name(texts[number].value) for number in broken)
-    return Parsed(tuple(documents), tuple(sorted(found)), names)
+    return Parsed(tuple(documents), faults.first(found), names)
 
 
 def position(data: bytes, number: int, place: Place, *, key: bool = False) -> tuple[int, int]:
@@ -101,11 +102,17 @@ def position(data: bytes, number: int, place: Place, *, key: bool = False) -> tu
         place: keys and list positions from the document's top.
         key: whether the key is meant.
     """
-    texts, _ = yaml_text.read(data, "", "", marks=True)
+    texts = _marked(data)
     if number >= len(texts):
         return 0, 0
     mark = _mark(texts[number], place, key)
     return mark.line, mark.column
+
+
+@lru_cache(maxsize=1)
+def _marked(data: bytes) -> list[TextDocument]:
+    """Return the documents with positions; kept for the next fault, which is most often in the same file."""
+    return yaml_text.read(data, "", "", marks=True)[0]
 
 
 def _document(text: TextDocument, strict: bool) -> Document | list[Problem]:

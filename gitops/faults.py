@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.wire.errors import Stop
@@ -80,6 +80,19 @@ BAD_SELF_TEST: Final = Code("EF1030", "BadSelfTest")
 NOTHING_TO_DELIVER: Final = Code("EF1031", "NothingToDeliver")
 BAD_MANIFEST: Final = Code("EF1032", "BadManifest")
 PLACEMENTS_CLASH: Final = Code("EF1102", "PlacementsClash")
+
+
+MOST: Final = 100
+"""So many faults of one file are shown."""
+
+
+def first(found: Sequence[Fault]) -> tuple[Fault, ...]:
+    """Return the faults of one file, sorted, each once; of very many the first, with a note on the last."""
+    known = sorted(set(found))
+    if len(known) <= MOST:
+        return tuple(known)
+    last = known[MOST - 1]
+    return (*known[: MOST - 1], replace(last, what=f"{last.what} (and more faults below)"))
 
 
 class FaultyCatalog(Stop):

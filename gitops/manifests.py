@@ -71,24 +71,24 @@ def check(files: Mapping[str, bytes], folder: str, source: str, namespace: str) 
     stems: dict[str, str] = {}
     for name, data in sorted(files.items()):
         path = folder + name
-        texts, wrong = yaml_text.read(data, path, source, yaml_text.kubernetes, merge_keys=True, marks=True)
-        found += wrong
+        texts, mine = yaml_text.read(data, path, source, yaml_text.kubernetes, merge_keys=True, marks=True)
         for number, text in enumerate(texts):
             for place, what, do in _object(text.value):
                 line, column = _position(text, place)
-                found.append(faults.BAD_MANIFEST.at(path, what, do, line=line, column=column, source=source))
+                mine.append(faults.BAD_MANIFEST.at(path, what, do, line=line, column=column, source=source))
             identity = _identity(text.value, namespace)
             where = f"{path}:{text.line}:{text.column}"
             if identity is not None and seen.setdefault(identity, where) != where:
                 what = f"{identity[1]} {identity[3]} stands at {seen[identity]} too"
                 line, column = text.line, text.column
-                found.append(
+                mine.append(
                     faults.BAD_MANIFEST.at(path, what, "keep one of them", line=line, column=column, source=source)
                 )
             stem = name.removesuffix(".yml").removesuffix(".yaml") + (f"-{number}" if number else "")
             if stems.setdefault(stem, where) != where:
                 what = f"its objects would be written to the same file as those of {stems[stem]}"
-                found.append(faults.BAD_MANIFEST.at(path, what, "rename one of the files", source=source))
+                mine.append(faults.BAD_MANIFEST.at(path, what, "rename one of the files", source=source))
+        found += faults.first(mine)
     return found
 
 

@@ -79,3 +79,21 @@ def public_key(text: str) -> str:
             "not an ed25519 public key: write it as in id_ed25519.pub, without its comment (`ssh-ed25519 AAAA…`)"
         )
     return text
+
+
+def fits(glob: str, name: str) -> bool:
+    """Tell whether a name fits a pattern in which ``*`` stands for any run of characters; never slow."""
+    first, *parts = glob.split("*")
+    if not parts:
+        return glob == name
+    *middle, last = parts
+    end = len(name) - len(last)
+    at = len(first)
+    if not name.startswith(first) or not name.endswith(last) or end < at:
+        return False
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from gitops.catalog_types import Catalog
 from gitops.deciding import Fleet, decide_all
 from gitops.faults import Fault, FaultyCatalog
 from gitops.folder import git, read_folder
+from gitops.names import fits
 from gitops.source import SourceMirror
 
 
@@ -74,21 +74,14 @@ def _clashes(catalog: Catalog, now: datetime) -> tuple[Fault, ...]:
 
 def _elsewhere(documents: SourceDocuments, partial: bool, unseen: set[str]) -> Elsewhere:
     """Return what may stand in a source that is not read here; what was asked for is noted."""
-    admitted = [
-        (
-            source.spec.allow.kinds,
-            re.compile("|".join(re.escape(n).replace(r"\*", ".*") for n in source.spec.allow.names)),
-        )
-        for source in documents.sources().values()
-    ]
+    allowed = [source.spec.allow for source in documents.sources().values()]
 
     def may(kind: str, name: str) -> bool:
-        if kind.endswith("Version"):
-            return partial or any(kind in allowed and names.fullmatch(name) for allowed, names in admitted)
-        if partial or any(kind in allowed and names.fullmatch(name) for allowed, names in admitted):
+        if not partial and not any(kind in one.kinds and any(fits(n, name) for n in one.names) for one in allowed):
+            return False
+        if not kind.endswith("Version"):
             unseen.add(f"{kind}/{name}")
-            return True
-        return False
+        return True
 
     return may
 

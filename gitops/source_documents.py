@@ -11,6 +11,7 @@ from gitops import faults, kinds, layout, version_folders
 from gitops.catalog_types import CatalogVersion, WorkloadVersion
 from gitops.documents import Located
 from gitops.faults import Fault
+from gitops.names import fits
 from gitops.source_files import Cache, SourceFiles
 from gitops.tree import Tree
 from gitops.version_folders import Folder
@@ -99,6 +100,7 @@ class _Fold:
         self.faults = list(files.collisions)
         self.by_kind: dict[str, dict[str, Located]] = {}
         self.broken: set[tuple[str, str]] = set()
+        self.spoilt: set[str] = set()  # directories with a faulty file
         self.models: dict[str, dict[str, CatalogVersion]] = {}
         self.workloads: dict[str, dict[str, WorkloadVersion]] = {}
         self.self_tests: dict[str, Mapping[str, bytes]] = {}
@@ -130,8 +132,9 @@ class _Fold:
 
     def gather(self) -> None:
         twice: dict[tuple[str, str], list[Located]] = {}
-        for parsed in self.files.parsed.values():
+        for path, parsed in self.files.parsed.items():
             if parsed.faults:
+                self.spoilt.add(layout.parent(path))
                 self.faults += parsed.faults
                 self.broken |= parsed.broken
             for located in parsed.documents:
@@ -198,9 +201,7 @@ class _Fold:
 
     def ownerless(self, folder: Folder) -> None:
         top = folder.owner.partition("/")[0]
-        if top not in ("models", "workloads") or any(
-            layout.parent(path) == folder.owner and parsed.faults for path, parsed in self.files.parsed.items()
-        ):
+        if top not in ("models", "workloads") or folder.owner in self.spoilt:
             return  # somebody else's folder, or its model.yaml has faults of its own
         do = f"add {folder.owner}{top[:-1]}.yaml"
         self.note(faults.WRONG_FOLDER, folder.path, f"a version without its {top[:-1]}", do)
@@ -266,14 +267,13 @@ class _Fold:
 
     def check_allowed(self, document: kinds.Source) -> None:
         allow = document.spec.allow
-        names = re.compile("|".join(re.escape(one).replace(r"\*", ".*") for one in allow.names))
         for kind, found in self.by_kind.items():
             for name, located in found.items():
                 if kind not in allow.kinds:
                     what = f"source {document.metadata.name} may not hold a {kind}"
                     do = f"its Source allows {', '.join(allow.kinds)}"
                     self.note_at(faults.NOT_ALLOWED, located, ("kind",), what, do)
-                elif not names.fullmatch(name.partition("@")[0]):
+                elif not any(fits(one, name.partition("@")[0]) for one in allow.names):
                     what = f"source {document.metadata.name} may not use the name {name.partition('@')[0]}"
                     do = f"its Source allows {', '.join(allow.names)}"
                     self.note_at(faults.NOT_ALLOWED, located, ("metadata", "name"), what, do)

@@ -20,8 +20,8 @@ _KEY = "[key]"
 
 
 def problems(error: ValidationError, kind: type[Document]) -> list[Problem]:
-    """Return every fault that ``error`` lists, each once."""
-    found = [_problem(one, kind) for one in error.errors(include_url=False)]
+    """Return every fault that ``error`` lists, each once; of very many, a few more than are shown."""
+    found = [_problem(one, kind) for one in error.errors(include_url=False)[: faults.MOST + 1]]
     return list(dict.fromkeys(found))
 
 

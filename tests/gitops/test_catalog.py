@@ -12,6 +12,7 @@ from gitops import kinds
 from gitops.catalog import Cache, SourceDocuments, merge, read
 from gitops.catalog_types import Catalog
 from gitops.faults import FaultyCatalog
+from gitops.names import fits
 from gitops.policies import to_policy, to_subject, to_target, to_term, to_workload_subject
 from placement.types import Policy, Requirement, Subject, Term
 from tests.gitops.trees import API, Bytes, document, model, tree
@@ -340,3 +341,28 @@ def test_no_clusters_is_every_cluster_and_an_empty_list_is_none() -> None:
 
     assert terms("") is None
     assert terms(", clusters: []") == ()
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "is_so"),
+    [
+        ("*", "a", True),
+        ("a*", "a", True),
+        ("a*", "ba", False),
+        ("*-arm", "robot-arm", True),
+        ("r*t-a*m", "robot-arm", True),
+        ("ab*ba", "aba", False),
+        ("a", "ab", False),
+        ("*a" * 26, "a" * 53, True),
+        ("*a" * 26 + "b", "a" * 53, False),
+    ],
+)
+def test_a_glob_fits(glob: str, name: str, is_so: bool) -> None:
+    assert fits(glob, name) is is_so
+
+
+def test_a_thousand_dangling_references_in_one_file_are_told() -> None:
+    text = "---\n".join(document("Placement", f"p{n}", "{model: nothing}") for n in range(999))
+    found = faults_of(read_once({"placements/all.yaml": text, **fleet(1)}))
+    assert len(found) == 999
+    assert found[-1].startswith("placements/all.yaml:4994:15: EF1021")

@@ -44,7 +44,9 @@ def test_a_document_of_100_mb_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_too_many_documents_in_one_file_are_refused() -> None:
-    assert [fault for fault in faults_of(b"--- {a: 1}\n" * 1001) if "EF1006" in fault]
+    documents = "".join(f"---\n{HEAD}Cluster\nmetadata: {{name: c-{n}}}\n" for n in range(1001))
+    (fault,) = faults_of(documents.encode())
+    assert "EF1006 TooLarge: more than 1000 documents" in fault
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "? [", "{? "], ids=repr)
@@ -182,3 +184,19 @@ def test_a_file_at_the_limit_is_read() -> None:
     data = (start + "x" * (MAX_BYTES - len(start))).encode()
     assert not faults_of(data)
     assert [fault for fault in faults_of(data + b"x") if "EF1006" in fault]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "Cluster\nmetadata: {name: c, " + ", ".join(f"a{n}: b" for n in range(40_000)) + "}\n",
+        HEAD + "Cluster\nmetadata: {name: c, labels: {" + ", ".join(f"-a{n}: -b" for n in range(40_000)) + "}}\n",
+        HEAD + "Cluster\nmetadata: {" + "name: c, " * 40_000 + "}\n",
+        f"---\n{HEAD}Placement\nmetadata: {{name: 5}}\nspec: {{modle: x}}\n" * 999,
+    ],
+    ids=["unknown-fields", "bad-labels", "duplicate-keys", "documents"],
+)
+def test_of_very_many_faults_the_first_are_told(text: str) -> None:
+    found = faults_of(text.encode(), "placements/p.yaml")
+    assert len(found) == 100
+    assert "(and more faults below)" in found[-1]
