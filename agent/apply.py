@@ -41,13 +41,18 @@ class Book:
 
     Args:
         state: where it stands.
+
+    Attributes:
+        states: every entry's, as it was recorded last.
+        said: happenings since somebody took them away, for the log.
     """
 
-    __slots__ = ("_state", "states")
+    __slots__ = ("_state", "said", "states")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.states: dict[Key, EntryState] = read_journal(state)
+        self.said: list[tuple[Key, Happening]] = []
 
     def put(self, key: Key, after: EntryState | None, news: Iterable[Happening], instant: Instant) -> None:
         """Record a state, where there is one and it is another, and what happened: both or none.
@@ -65,13 +70,16 @@ class Book:
             outbox.record(db, key, happenings, instant.now)
         if after is not None:
             self.states[key] = after
+        self.said += [(key, one) for one in happenings]
 
     def forget(self, key: Key, news: Iterable[Happening], instant: Instant) -> None:
         """Record that nothing is left of an entry."""
+        happenings = tuple(news)
         with self._state.transaction() as db:
             forget_entry(db, key)
-            outbox.record(db, key, news, instant.now)
+            outbox.record(db, key, happenings, instant.now)
         self.states.pop(key, None)
+        self.said += [(key, one) for one in happenings]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,10 @@ class Letter:
 
     Attributes:
         data: the bytes that are signed.
-        mark: ``what_matters`` of it.
         events: number of the last event in it; 0 for none.
     """
 
     data: bytes
-    mark: str
     events: int
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from agent.actions import Observed, Seen
 from agent.health import Instance, Since
 from agent.journal import EntryState, Key
 from agent.staging import Progress
-from agent.wire.canonical import canonical
 from agent.wire.errors import EdgeferryError
 from agent.wire.release import Entry
-from agent.wire.report import EntryReport, Health, Report, encode_report
+from agent.wire.report import EntryReport, Health, Report
 
 MOST_MESSAGE: Final = 500
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +46,17 @@ def entry_reports(standing: Standing) -> tuple[EntryReport, ...]:
     return tuple(_entry(standing, key) for key in sorted(standing.wanted.keys() | standing.states.keys()))
 
 
-def what_matters(report: Report) -> str:
-    """Return a digest that changes when there is something to tell at once: all but numbers, times and progress."""
-    entries = tuple(replace(one, staged_bytes=0) for one in report.entries)
-    facts = tuple(replace(one, measured_at=report.sent_at) for one in report.facts)
-    plain = replace(report, number=0, entries=entries, facts=facts, events=())
-    covered = json.loads(encode_report(plain))
-    del covered["sentAt"]
-    for fact in covered["facts"]:
-        del fact["measuredAt"]
-    return hashlib.sha256(canonical(covered)).hexdigest()
+def what_matters(report: Report) -> Report:
+    """Return the report without numbers, times, progress and wording: where two are equal, there is no hurry."""
+    return replace(
+        in_full(report), entries=tuple(replace(one, message="", staged_bytes=0) for one in report.entries), fault=""
+    )
+
+
+def in_full(report: Report) -> Report:
+    """Return the report without numbers, times of measurement and events: where two are equal, nothing is new."""
+    facts = tuple(replace(one, measured_at=_NEVER) for one in report.facts)
+    return replace(report, number=0, sent_at=_NEVER, facts=facts, events=())
 
 
 def _entry(standing: Standing, key: Key) -> EntryReport:

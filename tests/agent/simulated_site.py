@@ -1,4 +1,4 @@
-"""One simulated site: a platform whose processes can crash, hang and be cut off, and an agent that can be killed anywhere.
+"""One simulated site: a platform whose processes crash, hang and are cut off, and an agent that is killed anywhere.
 
 The faults here cannot be provoked otherwise: a power cut between two lines. The world outlives the agent and is kept in
 a file, so that agents in processes of their own can share it.
