@@ -13,7 +13,7 @@ PROTOCOLS: Final = "file:git:http:https:ssh"
 
 _SECRET: Final = re.compile(r"(?<=://)[^/@\s]+@")
 _LOCAL: Final = re.compile(r"(?!\w[-+.\w]*::)(?![^/]*:).+", re.DOTALL)
-_LINES: Final = 4
+_LINES: Final = 6
 
 
 class GitFailed(Exception):
@@ -61,7 +61,8 @@ def run_git(repository: Path, *arguments: str, timeout_s: float = 60.0) -> bytes
         raise GitFailed(f"git cannot be run: {error}") from None
     if status:
         text = said if isinstance(said, str) else said.decode(errors="replace")
-        raise GitFailed(" ".join(redacted(text).split("\n")[-_LINES:]).strip() or f"git ended with {status}")
+        lines = [line.strip() for line in redacted(text).splitlines() if line.strip() and not line.startswith("hint:")]
+        raise GitFailed(" | ".join(lines[-_LINES:]) or f"git ended with {status}")
     assert isinstance(out, bytes)
     return out
 

@@ -103,7 +103,7 @@ class GitHost:
         """
         lease = f"--force-with-lease={MAIN}:{expected or ''}"
         try:
-            self._git(repository, "push", "--porcelain", lease, "--", self._url, f"{head}:{MAIN}")
+            self._git(repository, "push", lease, "--", self._url, f"{head}:{MAIN}")
         except GitFailed as error:
             raise self._push_fault(repository, error, expected) from None
         if self._cluster_refs:
@@ -113,7 +113,7 @@ class GitHost:
         """Main has moved: a branch that cannot be moved now is moved with the cluster's next overlay, or by hand."""
         for part in _parts([f"+{commit or ''}:{CLUSTERS}{name}" for name, commit in clusters.items()]):
             try:
-                self._git(repository, "push", "--porcelain", "--", self._url, *part)
+                self._git(repository, "push", "--", self._url, *part)
             except GitFailed as error:
                 _log.warning(
                     "%s: main is published, but %d branches of clusters are not: %s; let the publisher's account "

@@ -26,6 +26,7 @@ from gitops.tree import Tree
 
 _SEEN: Final = "refs/edgeferry/seen/"
 _KEPT: Final = "refs/edgeferry/kept/"
+_ASKED: Final = "refs/edgeferry/asked"
 
 
 class NotARepository(Stop):
@@ -120,12 +121,22 @@ class SourceMirror:
     def at(self, revision: str) -> Tree:
         """Return the tree of an earlier commit; a branch that was rewritten since keeps what we used of it.
 
+        Args:
+            revision: commit, branch or tag.
+
         Raises:
             SourceUnreadable: the commit is not there.
         """
         with self._lock:
-            if self._local is None and _target(self._open(), f"{_SEEN}{self.branch}") is None:
-                self.fetch()
+            repository = self._open()
+            if self._local is None and _commit(repository, revision) is None:
+                arguments = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--quiet")
+                try:
+                    asked = (*arguments, "--", self.url, f"+{revision}:{_ASKED}")
+                    run_git(self._folder, "fetch", *asked, timeout_s=self._timeout_s)
+                except GitFailed as error:
+                    raise self._unreadable(error.said) from None
+                return self.tree(_ASKED)
             return self.tree(revision)
 
     def fetch(self) -> Fetched:
@@ -172,17 +183,19 @@ class SourceMirror:
         with self._lock:
             repository = self._open()
             try:
-                commit = repository.revparse_single(revision).peel(pygit2.Commit)
+                commit = _commit(repository, revision)
+                if commit is None:
+                    raise KeyError("no such commit")
                 root: pygit2.Tree = commit.tree
                 below = self.path if path is None else _directory(path)
                 if below:
                     found = root[below]
                     if not isinstance(found, pygit2.Tree):
-                        raise KeyError(below)
+                        raise KeyError(f"{below} is no directory")
                     root = found
                 files = read_files(repository.odb, self._parts, bytes(root.id.raw))
             except (KeyError, ValueError, pygit2.GitError) as error:
-                raise self._unreadable(f"{revision[:60]}: {error} is not there") from None
+                raise self._unreadable(f"{revision[:60]}: {error}") from None
             if not files:
                 raise self._unreadable(f"commit {revision[:12]} holds no files")
             at = datetime.fromtimestamp(commit.commit_time, UTC)
@@ -267,6 +280,13 @@ class Sources:
 
 def _directory(path: str) -> str:
     return "/".join(part for part in PurePosixPath(path).parts if part not in (".", "/"))
+
+
+def _commit(repository: pygit2.Repository, revision: str) -> pygit2.Commit | None:
+    try:
+        return repository.revparse_single(revision).peel(pygit2.Commit)
+    except (KeyError, ValueError, pygit2.GitError):
+        return None
 
 
 def _target(repository: pygit2.Repository, reference: str) -> str | None:

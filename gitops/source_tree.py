@@ -107,6 +107,8 @@ def _files(odb: pygit2.Odb, parts: Parts, prefix: str, tree: bytes, depth: int) 
         return known[1]
     if depth > MAX_DEPTH:
         raise SourceTooLarge(f"folders nest deeper than {MAX_DEPTH}", where=prefix[:80], do="flatten them")
+    if len(parts) > 2 * MAX_FILES:
+        raise SourceTooLarge(f"more than {MAX_FILES} folders", where=prefix[:80], do="split the repository")
     found: list[File] = []
     for name, (mode, oid) in decode_tree(bytes(odb.read(tree.hex())[1])).items():
         text = _plain_name(name)
@@ -117,7 +119,7 @@ def _files(odb: pygit2.Odb, parts: Parts, prefix: str, tree: bytes, depth: int) 
         elif mode in _FILES:
             found.append(File(prefix + text, oid.hex(), odb.read_header(oid.hex())[1]))
         if len(found) > MAX_FILES:
-            raise SourceTooLarge(f"more than {MAX_FILES} files", where=prefix, do="split the repository")
+            raise SourceTooLarge(f"more than {MAX_FILES} files", where=prefix[:80], do="split the repository")
     parts[prefix] = (tree, tuple(found))
     return parts[prefix][1]
 
