@@ -257,7 +257,7 @@ class Upstream:
             self.relay.drop(self)
         elif client.state == "tunnel" and not broken:
             client.tunnel_ended()
-        elif self._response is None and not self._in and self._used and client.may_repeat():
+        elif self._response is None and not self._in and client.may_repeat(self.port, used=self._used):
             self._release()
             self.wire.close()
             client.repeat()

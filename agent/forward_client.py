@@ -99,11 +99,20 @@ class Client:
         """The whole request has been read."""
         return self._body.done
 
-    def may_repeat(self) -> bool:
-        """The request, not yet answered, can be sent again without harm."""
+    def may_repeat(self, port: int, *, used: bool) -> bool:
+        """Tell whether a request that was lost without an answer may be sent again.
+
+        It must do no harm twice; and either the connection had served before, so that it may have been closed when the
+        request came, or the route leads elsewhere by now. Else it may be the request that ends its backend.
+
+        Args:
+            port: of the backend that lost it.
+            used: the connection had served a request before.
+        """
         route = self.relay.routes.get(self.port)
-        resend = self.head is not None and (self.head.repeatable or (route is not None and route.resend))
-        return resend and self._replay is not None
+        if route is None or self.head is None or self._replay is None:
+            return False
+        return (self.head.repeatable or route.resend) and (used or route.backend != port)
 
     def repeat(self, unsent: bytearray | None = None, port: int = 0) -> None:
         """Send the request again; the connection it was on is of no use.

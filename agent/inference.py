@@ -159,10 +159,28 @@ def self_test(
         NotAnswering: nothing listens there.
     """
     where = f"self-test of {name}"
-    wanted = _read_json(answer, where, "the self-test's output")
     _read_json(question, where, "the self-test's input")
+    _read_json(answer, where, "the self-test's output")
+    _tolerance(tolerance, where)
+    check_answer(name, _ask(base_url, name, question, timeout_s, where), answer, tolerance)
+
+
+def check_answer(name: str, body: bytes, answer: bytes, tolerance: str) -> None:
+    """Compare what the model answered with what it should, as ``self_test`` does.
+
+    Args:
+        name: of the model.
+        body: what it answered.
+        answer: the JSON wanted.
+        tolerance: decimal number as text.
+
+    Raises:
+        SelfTestFailed: they differ, or one of them is unreadable.
+    """
+    where = f"self-test of {name}"
+    wanted = _read_json(answer, where, "the self-test's output")
     slack = _tolerance(tolerance, where)
-    got = _read_json(_ask(base_url, name, question, timeout_s, where), where, "the answer")
+    got = _read_json(body, where, "the answer")
     try:
         difference = compare(wanted, got, slack)
     except RecursionError:

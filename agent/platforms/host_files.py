@@ -12,6 +12,7 @@ from stat import S_ISDIR
 from typing import Final
 
 from agent.actions import ModelPoint
+from agent.durable import sync_directory
 from agent.wire.canonical import digest
 from agent.wire.errors import Wait
 from agent.wire.fields import Fields
@@ -27,7 +28,11 @@ class PathTaken(Wait):
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file at once and for good: after a power cut it is the old one or the new one, whole."""
+    """Replace a file at once and for good: after a power cut it is the old one or the new one, whole.
+
+    The lock of the state allows one writer, so the name beside it is always the same: a kill leaves one file at the
+    most, and the next write takes it.
+    """
     beside = path.with_name(f".{path.name}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
@@ -40,15 +45,6 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
         beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def point(link: Path, target: Path) -> None:

@@ -37,12 +37,19 @@ class ContentChanged(Wait):
 
 
 def start(host: Host, staged: Staged, points: Sequence[ModelPoint]) -> None:
-    """Bring the entry up beside what serves; where two cannot be up at once, in its place."""
+    """Bring the entry up beside what serves; where two cannot be up at once, in its place.
+
+    What serves already, and died, is brought back to serve.
+    """
     record = _opened(host, staged)
     if staged.entry.delivery == "file":
         _place(host, record, staged)
         return
-    found = host.instances.running(record, staged.digest)
+    found, serving = host.instances.running(record, staged.digest), record.instance(record.serving)
+    if serving is not None and serving.digest == staged.digest:
+        if found is None or found.nonce != serving.nonce:
+            repair(host, staged, points, ())
+        return
     if found is not None:
         return
     draining = next((one for one in record.instances if one.digest == staged.digest and one.phase == "draining"), None)

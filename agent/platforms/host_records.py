@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, cast
 
-from agent.platforms.host_files import sync_directory, write_durably
+from agent.durable import sync_directory
+from agent.platforms.host_files import write_durably
 from agent.wire.canonical import canonical
 from agent.wire.errors import EdgeferryError
 from agent.wire.fields import Fields

@@ -440,8 +440,8 @@ def test_an_idle_connection_that_the_backend_closed_is_no_failure_for_a_question
 
     def script(connection: socket.socket) -> None:
         read_head(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         served.append(1)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         read_head(connection)
 
     with scripted(script) as backend:
@@ -468,6 +468,19 @@ def test_what_must_not_be_asked_twice_is_never_asked_twice(forwarding: Forwardin
         assert ask(port, "GET") == (200, b"ok")
         assert ask(port, "POST")[0] == 502
     assert asked == [b"GET", b"POST"]
+
+
+def test_a_question_that_ends_its_backend_is_not_asked_again_and_again(forwarding: Forwarding) -> None:
+    asked = []
+
+    def script(connection: socket.socket) -> None:
+        asked.append(read_head(connection))
+
+    with scripted(script) as backend:
+        port = forwarding.route(backend, resend=True)
+        assert ask(port, "POST")[0] == 502
+        assert ask(port, "GET")[0] == 502
+    assert len(asked) == 2
 
 
 def test_after_a_switch_kept_connections_go_to_the_new_backend_and_flights_end_at_the_old(

@@ -167,7 +167,7 @@ class Site:
         protocol: str = "v2",
         **model: object,
     ) -> Staged:
-        folder = self.state / "content" / f"{kind}-{name}-{version}-{next(_calls)}"
+        folder = self.state / "content" / f"{kind}-{name}-{version}-{os.getpid()}-{next(_calls)}"
         folder.mkdir(parents=True)
         file = folder / "model.json"
         file.write_text(json.dumps({"say": version, "mode": mode, **model}))

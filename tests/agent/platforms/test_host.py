@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host_site import alive, ask, until
 
 from agent.actions import Announce, ModelPoint, Refresh, Remove, Repair, Retire, Stage, Staged, Start, Switch
 from agent.actions import Test as Question
@@ -22,6 +21,9 @@ from agent.platforms.host_forward import PortTaken
 from agent.platforms.host_orders import ContentChanged, NotRunning
 from agent.platforms.host_supervise import ProgramMissing
 from agent.wire.release import Entry, Runtime, SelfTest
+from tests.agent.platforms.host_site import alive, ask, until
+
+pytest_plugins = ["tests.agent.platforms.host_fixtures"]
 
 
 def test_a_started_candidate_gets_no_request_and_a_switched_one_gets_all(site: Any) -> None:
