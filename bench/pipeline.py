@@ -65,14 +65,18 @@ def _step(fleet: Opened, hour: int) -> float:
 def _write(repository: Path, clusters: int) -> None:
     for number in range(clusters):
         _cluster(repository, number, f"line-{number % _LINES}")
-    _put(repository, "runtimes/onnx.json.yaml", "Runtime", "onnx", {"host": {"command": ["serve", "{model}", "{port}"]}})
+    _put(
+        repository, "runtimes/onnx.json.yaml", "Runtime", "onnx", {"host": {"command": ["serve", "{model}", "{port}"]}}
+    )
     for n in range(_MODELS):
         name = f"model-{n}"
         _put(repository, f"models/{name}/model.yaml", "Model", name, {"delivery": "server", "runtime": "onnx"})
         weights = repository / f"models/{name}/versions/1.0.0/{name}.onnx"
         weights.parent.mkdir(parents=True)
         weights.write_bytes(b"weights of " + name.encode())
-        lines = [f"line-{line}" for line in range(_LINES) if line % _MODELS in (n, (n + 1) % _MODELS, (n + 2) % _MODELS)]
+        lines = [
+            f"line-{line}" for line in range(_LINES) if line % _MODELS in (n, (n + 1) % _MODELS, (n + 2) % _MODELS)
+        ]
         term = {"matchExpressions": [{"key": "line", "operator": "In", "values": lines}]}
         _put(repository, f"placements/{name}.yaml", "Placement", name, {"model": name, "clusters": [term]})
 
