@@ -60,6 +60,21 @@ def check(checked: Checked, published: Mapping[str, str]) -> list[Fault]:
     return [*found, *_published(checked, published)]
 
 
+def notes(checked: Checked) -> list[Fault]:
+    """Return what is allowed and yet worth a look: placements that name clusters without a document."""
+    clusters = checked.catalog.clusters
+    return [
+        _at(
+            source, located, place, faults.UNKNOWN_CLUSTER, f"cluster {name} has no document yet", _near(name, clusters)
+        )
+        for source, _, located in checked.every("Placement")
+        for n, term in enumerate(_as(located, kinds.Placement).spec.clusters or ())
+        for m, name in enumerate(term.names or ())
+        for place in [("spec", "clusters", n, "names", m)]
+        if checked.missing("Cluster", name, clusters)
+    ]
+
+
 def _models(checked: Checked) -> Iterator[Fault]:
     catalog = checked.catalog
     for source, name, located in checked.every("Model"):

@@ -19,7 +19,8 @@ from gitops.foreign import FOREIGN, instead
 from gitops.kinds import API_VERSION, KINDS, Document
 from gitops.tree import File
 from gitops.validation import problems, shown
-from gitops.yaml_text import Mark, Place, TextDocument, Value
+from gitops.yaml_scalars import Value
+from gitops.yaml_text import Mark, Place, TextDocument
 
 _GROUP: Final = API_VERSION.partition("/")[0] + "/"
 

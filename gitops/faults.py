@@ -79,6 +79,7 @@ MISSING_FILE: Final = Code("EF1029", "MissingFile")
 BAD_SELF_TEST: Final = Code("EF1030", "BadSelfTest")
 NOTHING_TO_DELIVER: Final = Code("EF1031", "NothingToDeliver")
 BAD_MANIFEST: Final = Code("EF1032", "BadManifest")
+UNKNOWN_CLUSTER: Final = Code("EF1033", "UnknownCluster")
 PLACEMENTS_CLASH: Final = Code("EF1102", "PlacementsClash")
 
 

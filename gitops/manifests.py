@@ -9,6 +9,7 @@ from typing import Any, Final
 from gitops import faults, yaml_text
 from gitops.faults import Fault
 from gitops.validation import shown
+from gitops.yaml_scalars import kubernetes
 from gitops.yaml_text import Place, TextDocument
 
 Object = dict[str, Any]
@@ -48,7 +49,7 @@ _CLUSTER_SCOPED: Final[Mapping[str, frozenset[str]]] = {
 
 def load(data: bytes) -> list[Object]:
     """Return the objects of a manifest file that was checked: mappings are dicts, sequences tuples."""
-    texts, _ = yaml_text.read(data, "", "", yaml_text.kubernetes, merge_keys=True)
+    texts, _ = yaml_text.read(data, "", "", kubernetes, merge_keys=True)
     return [text.value for text in texts]
 
 
@@ -71,7 +72,7 @@ def check(files: Mapping[str, bytes], folder: str, source: str, namespace: str) 
     stems: dict[str, str] = {}
     for name, data in sorted(files.items()):
         path = folder + name
-        texts, mine = yaml_text.read(data, path, source, yaml_text.kubernetes, merge_keys=True, marks=True)
+        texts, mine = yaml_text.read(data, path, source, kubernetes, merge_keys=True, marks=True)
         for number, text in enumerate(texts):
             for place, what, do in _object(text.value):
                 line, column = _position(text, place)

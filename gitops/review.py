@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from agent.wire.errors import EdgeferryError, Stop
 from gitops.catalog import Cache, SourceDocuments, merge, nowhere, read
-from gitops.catalog_checks import Elsewhere
+from gitops.catalog_checks import Checked, Elsewhere, notes
 from gitops.catalog_types import Catalog
 from gitops.deciding import Fleet, decide_all
 from gitops.faults import Fault, FaultyCatalog
@@ -31,11 +31,13 @@ class Review:
 
     Attributes:
         faults: sorted; empty for none.
+        notes: what is no fault and worth a look, sorted.
         counts: what → how many, of what can be read.
         elsewhere: references that were not checked, as what they name may stand in another source: ``Kind/name``.
     """
 
     faults: tuple[Fault, ...]
+    notes: tuple[Fault, ...]
     counts: Mapping[str, int]
     elsewhere: tuple[str, ...]
 
@@ -58,14 +60,12 @@ def review(folder: Path, base: str | None, partial: bool, now: datetime) -> Revi
     unseen: set[str] = set()
     elsewhere = _elsewhere(documents, partial, unseen)
     try:
-        merge([documents], published, elsewhere)
+        catalog = merge([documents], published, elsewhere)
     except FaultyCatalog as error:
-        return Review(error.faults, _counts(documents), tuple(sorted(unseen)))
-    faults: tuple[Fault, ...] = ()
-    if not unseen:
-        catalog = merge([documents], published, nowhere)
-        faults = tuple(sorted(_clashes(catalog, now)))
-    return Review(faults, _counts(documents), tuple(sorted(unseen)))
+        return Review(error.faults, (), _counts(documents), tuple(sorted(unseen)))
+    faults = () if unseen else tuple(sorted(_clashes(catalog, now)))
+    worth_a_look = notes(Checked(catalog, {documents.tree.source: documents}, nowhere)) if not partial else []
+    return Review(faults, tuple(sorted(worth_a_look)), _counts(documents), tuple(sorted(unseen)))
 
 
 def _clashes(catalog: Catalog, now: datetime) -> tuple[Fault, ...]:

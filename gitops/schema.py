@@ -77,7 +77,37 @@ def files() -> dict[Path, str]:
         value = yaml_text.read(example.encode(), f"{name.lower()}.example.yaml", "main")[0][0].value
         made[SCHEMAS / f"{name.lower()}.json"] = json.dumps(schema(kind, value), indent=2, ensure_ascii=False) + "\n"
         made[PAGES / f"{name.lower()}.md"] = page(kind, example)
+    made[PAGES / "README.md"] = _contents()
     return made
+
+
+def _contents() -> str:
+    """Return the page that lists the kinds and says how documents are read."""
+    rows = [
+        f"| [{name}]({name.lower()}.md) | `{_WHERE[name]}` | {_cell(kind.__doc__ or '')} |"
+        for name, kind in KINDS.items()
+    ]
+    limits = (
+        f"{yaml_text.MAX_BYTES >> 20} MiB, {yaml_text.MAX_DOCUMENTS:,} documents, {yaml_text.MAX_VALUES:,} values "
+        f"(an alias counts as what it stands for) and {yaml_text.MAX_DEPTH} levels"
+    )
+    return "\n".join(
+        [
+            "# Kinds of documents",
+            "",
+            "| kind | usually in | what |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "Documents are YAML by the core rules of YAML 1.2: `no` and `on` are text, `1e-4` is a number, a date is",
+            "text. Versions, labels and values are text: quote what looks like a number. Unknown fields, duplicate",
+            f"keys, tags, and fields without a value are faults. A file has at most {limits}.",
+            "",
+            "Everything below `versions/VERSION/` belongs to that version, and is never read as documents but for",
+            "version.yaml. Folders that begin with a dot are not looked at.",
+            "",
+        ]
+    )
 
 
 def _rows(whole: Json, part: Json, prefix: str) -> Iterator[tuple[str, str, str, str]]:

@@ -3,13 +3,11 @@
 libyaml's scanner does the reading, but nothing of PyYAML builds values: its C composer recurses without a bound, so
 that a file of brackets ends the process. Here depth, size and the expansion of aliases are bounded.
 
-Two sets of rules for plain scalars: YAML 1.2 core for documents of ours (``no`` is a string, ``1e-4`` a number, no
-dates), and what Kubernetes' own parser does for its manifests (``no`` is a boolean, ``0644`` is octal, ``<<`` merges).
+What a plain scalar means is the caller's choice: gitops/yaml_scalars.py.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,14 +17,17 @@ from yaml._yaml import CParser
 
 from gitops import faults
 from gitops.faults import Code, Fault
+from gitops.yaml_scalars import Value, core
 
 MAX_BYTES: Final = 1 << 20
 MAX_DOCUMENTS: Final = 1000
 MAX_DEPTH: Final = 64
+MAX_TAG_DIRECTIVES: Final = 10
 MAX_VALUES: Final = 100_000
 """Values in one file, aliases counted as what they stand for."""
 
-Value = Any
+_STANDARD: Final = "tag:yaml.org,2002:"
+
 Place = tuple[str | int, ...]
 
 
@@ -63,47 +64,6 @@ class Unreadable(Exception):
     def __init__(self, code: Code, what: str, do: str, line: int, column: int) -> None:
         super().__init__(what)
         self.code, self.what, self.do, self.line, self.column = code, what, do, line, column
-
-
-def core(text: str) -> Value:
-    """Return a plain scalar's value by the core rules of YAML 1.2. Source: YAML 1.2.2, 10.3.2."""
-    if text and text[0] not in "+-.0123456789~nNtTfF":
-        return text
-    if text in _CORE_WORDS:
-        return _CORE_WORDS[text]
-    if _CORE_INT.match(text) and len(text) <= _MAX_DIGITS:
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    return float(text) if _CORE_FLOAT.match(text) and len(text) <= _MAX_DIGITS else text
-
-
-def kubernetes(text: str) -> Value:
-    """Return a plain scalar's value as Kubernetes' parser does; dates stay strings. Source: go-yaml v2, resolve.go."""
-    if text in _OLD_WORDS:
-        return _OLD_WORDS[text]
-    if _OLD_OCTAL.match(text) and len(text) <= _MAX_DIGITS:
-        return int(text.replace("_", ""), 8)
-    plain = text.replace("_", "") if text[:1] in "+-.0123456789" else text
-    return core(plain) if not isinstance(core(plain), str) else text
-
-
-_MAX_DIGITS: Final = 400
-_CORE_WORDS: Final[dict[str, Value]] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
-}
-_OLD_WORDS: Final[dict[str, Value]] = {
-    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), True),
-    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), False),
-    **_CORE_WORDS,
-}
-_CORE_INT: Final = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_CORE_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_OLD_OCTAL: Final = re.compile(r"[-+]?0[0-7_]+\Z")
-_STANDARD: Final = "tag:yaml.org,2002:"
 
 
 def read(
@@ -144,6 +104,8 @@ def _check_text(data: bytes) -> None:
         raise Unreadable(
             faults.TOO_LARGE, f"larger than {MAX_BYTES >> 20} MiB", "split it; large data is no document", 0, 0
         )
+    if data.count(b"%TAG") > MAX_TAG_DIRECTIVES:  # libyaml compares each with all others
+        raise Unreadable(faults.TAG, "many %TAG directives", "take them out: no tag is allowed", 1, 1)
     nul = data.find(b"\0")
     if nul >= 0:
         line, column = _position(data, nul)

@@ -38,7 +38,7 @@ def validate(path: Path, base: str | None, partial: bool, output: str) -> None:
 
 
 def _text(found: Review) -> str:
-    lines = [str(fault) for fault in found.faults]
+    lines = [*map(str, found.faults), *(f"note: {one}" for one in found.notes)]
     if found.elsewhere:
         count = len(found.elsewhere)
         lines.append(

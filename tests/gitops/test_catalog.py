@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -208,6 +209,27 @@ def test_a_warm_read_equals_a_cold_one(edits: list[tuple[str, str]]) -> None:
         assert faults_of(warm) == faults_of(cold)
         if not cold.faults and not faults_of(cold):
             assert catalog_of(warm) == catalog_of(cold)
+
+
+CASES = Path(__file__).parents[1] / "cases" / "documents"
+PIECES = sorted(
+    (path.relative_to(given).as_posix(), path)
+    for given in CASES.glob("*/given")
+    for path in given.rglob("*")
+    if path.is_file()
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25), st.lists(st.sampled_from(PIECES), max_size=5))
+@settings(deadline=None, max_examples=100)
+def test_any_mixture_of_bad_input_ends_in_a_catalog_or_in_faults(
+    mine: list[tuple[str, Path]], others: list[tuple[str, Path]]
+) -> None:
+    main = read_once({path: file.read_bytes() for path, file in mine} | source("other", names='"d*", "*s"'))
+    other = read(tree({path: file.read_bytes() for path, file in others}, "other"), Cache(), admitted(main, "other"))
+    published = {"model/digits@1.0.0": DIGEST, "workload/w@1.0.0": DIGEST}
+    for fault in faults_of(main, other, published=published):
+        assert " EF1" in fault and fault.isprintable()
 
 
 # ---- what is wrong between versions, sources and what was published

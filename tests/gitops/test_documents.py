@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from gitops.documents import parse, position
 from gitops.review import review
 from gitops.tree import File
-from gitops.yaml_text import MAX_BYTES, core, kubernetes, read
+from gitops.yaml_scalars import core, kubernetes
+from gitops.yaml_text import MAX_BYTES, read
 
 CASES = Path(__file__).parents[1] / "cases" / "documents"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

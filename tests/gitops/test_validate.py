@@ -110,6 +110,16 @@ def test_a_directory_of_a_repository_is_compared_with_the_same_directory(reposit
     assert "models/letters/versions/1.0.0/: EF1023" in done.output
 
 
+def test_a_placement_that_names_an_unknown_cluster_is_noted_and_no_fault(repository: Path) -> None:
+    write(repository, {"p.yaml": document("Placement", "p", "{model: digits, clusters: [{names: [a, milan]}]}")})
+    done = validate(repository)
+    assert done.exit_code == 0
+    assert done.output.splitlines()[0] == (
+        "note: p.yaml:4:46: EF1033 UnknownCluster: cluster milan has no document yet; "
+        "add it, or mend the name (there are: a)"
+    )
+
+
 def test_a_further_source_is_validated_by_itself(tmp_path: Path) -> None:
     write(tmp_path, model("arm", "1.0.0", spec="delivery: server, runtime: onnx"))
     assert "EF1021 DanglingReference: there is no runtime onnx" in validate(tmp_path).output
