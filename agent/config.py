@@ -79,22 +79,32 @@ def load_config(state: Path) -> Config:
     """
     path = state / FILE
     try:
-        values = json.loads(path.read_text())
+        return read_config(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise BadConfig(
             "this agent has not joined a fleet", where=str(path), do="run `edgeferry-agent join --help`"
         ) from None
-    except ValueError as error:
-        raise BadConfig(f"not JSON: {error}", where=str(path), do="mend the file, or join again") from None
+
+
+def read_config(data: bytes, where: str) -> Config:
+    """Read settings.
+
+    Raises:
+        BadConfig: not JSON, or a setting is unknown or of the wrong kind.
+    """
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"not JSON: {error}", where=where, do="mend the file, or join again") from None
     known = {field.name: field for field in fields(Config)}
     if not isinstance(values, dict) or not values.keys() <= known.keys():
         unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else values
-        raise BadConfig(f"unknown settings {unknown!r}", where=str(path), do=f"known are {', '.join(sorted(known))}")
+        raise BadConfig(f"unknown settings {unknown!r}", where=where, do=f"known are {', '.join(sorted(known))}")
     wrong = [name for name, value in values.items() if not _fits(value, str(known[name].type))]
     if wrong or not {"cluster", "fleet"} <= values.keys():
         raise BadConfig(
             f"missing or of the wrong kind: {', '.join(wrong) or 'cluster, fleet'}",
-            where=str(path),
+            where=where,
             do="mend the file, or join again",
         )
     settings: dict[str, Any] = {

@@ -35,7 +35,8 @@ _MOST_WORDS_BYTES: Final = 4096
 _LIMITS: Final = Limits()
 _DAMAGED: Final = re.compile(
     r"Unable to create|\.lock|corrupt|bad object|loose object|not a git repository|unable to read"
-    r"|missing (?:blob|tree|commit)|inflate|unresolved deltas|bad config|did not send all necessary objects|index-pack died"
+    r"|missing (?:blob|tree|commit)|inflate|unresolved deltas|bad config|index-pack died"
+    r"|did not send all necessary objects"
 )
 _REFUSED: Final = re.compile(r"Authentication failed|could not read (?:Username|Password)|Permission denied|403|401")
 _ABSENT: Final = re.compile(

@@ -151,6 +151,8 @@ class Body:
         self.where = where
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
+        if self._left == 0:
+            response.close()
 
     def read(self, most: int = CHUNK_BYTES) -> bytes:
         """Return at most ``most`` bytes as they come; empty at the end.
@@ -168,8 +170,8 @@ class Body:
             self._left = None if self._left is None else self._left - len(data)
         elif self._left:
             raise Unreachable(f"the answer broke off {self._left} bytes before its end", where=self.where)
-        else:
-            self._response.close()
+        if not data or self._left == 0:
+            self._response.close()  # the connection is free for the next request
         return data
 
     @property

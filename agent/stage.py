@@ -1,0 +1,262 @@
+"""Staging: everything that an entry needs, on this site's disk, verified, under its digest.
+
+Nothing that runs is touched: new bytes stand beside, under names of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.actions import Staged
+from agent.content import Content, Progress
+from agent.oci import DOCKER_MANIFEST, MOST_MANIFEST_BYTES, OCI_MANIFEST, Stream
+from agent.sources import Source, Sources
+from agent.tree import MOST_BYTES, NewTree
+from agent.unpack import unpack_tar
+from agent.wire.canonical import Json, is_digest
+from agent.wire.errors import Stop
+from agent.wire.release import Artifact, Entry
+
+FILE: Final = "application/octet-stream"
+FILE_PATH: Final = "org.cncf.model.filepath"
+TITLE: Final = "org.opencontainers.image.title"
+
+_MOST_LAYERS: Final = 10_000
+_MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
+_IMAGE_LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+_ORAS_UNPACK: Final = "io.deis.oras.content.unpack"
+_INFLATION: Final = 256
+_INFLATION_LEAST_BYTES: Final = 64 << 20
+
+
+class UnknownMediaType(Stop):
+    """An artifact is of a kind that this agent cannot unpack."""
+
+    code = "EF2103"
+
+
+class BadArtifact(Stop):
+    """A manifest is unreadable, or says what cannot be done."""
+
+    code = "EF2104"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob of an artifact, and what becomes of it.
+
+    Attributes:
+        kind: ``raw``, ``tar`` or ``tar+gzip``.
+        path: of the one file, for ``raw``; else empty.
+    """
+
+    digest: str
+    size_bytes: int
+    kind: str
+    path: str = ""
+
+
+class SiteBytes:
+    """The bytes of a site's entries: brought from their sources, kept in its content store.
+
+    Args:
+        content: the store.
+        sources: where bytes come from; used by the thread that stages.
+    """
+
+    def __init__(self, content: Content, sources: Sources) -> None:
+        self._content = content
+        self._sources = sources
+        self._sound: set[str] = set()
+
+    def present(self, entry: Entry, files: Mapping[str, bytes]) -> Staged | None:
+        """Return the entry as staged where all of it is here; None else. Nobody is asked, nothing is written.
+
+        Names and sizes of an artifact are compared with its list once in a process's life.
+
+        Args:
+            entry: of a verified release.
+            files: path within the overlay → bytes, of this entry.
+
+        Raises:
+            BadArtifact: the entry has more than one artifact.
+        """
+        artifact = _artifact(entry)
+        if artifact is None:
+            return Staged(entry, files)
+        if artifact.digest not in self._sound:
+            if not self._content.verify_tree(artifact.digest):
+                return None
+            self._sound.add(artifact.digest)
+        tree = self._content.tree(artifact.digest)
+        if tree is None:
+            self._sound.discard(artifact.digest)
+            return None
+        return Staged(entry, files, tree, _model(tree))
+
+    def stage(self, entry: Entry, files: Mapping[str, bytes], progress: Progress = lambda _: None) -> Staged:
+        """Return the entry with all its bytes here, bringing what is missing. Done twice, it is done once.
+
+        Args:
+            entry: of a verified release.
+            files: path within the overlay → bytes, of this entry.
+            progress: told how many of the artifact's bytes are here; what it raises ends the staging.
+
+        Raises:
+            BadArtifact, ArtifactRefused, UnknownMediaType, BadReference: no attempt with this entry can work.
+            DiskFull: there is no room; what is half here stays.
+            Retry: a source cannot give it now; what is half here stays.
+        """
+        found = self.present(entry, files)
+        artifact = _artifact(entry)
+        if found is not None or artifact is None:
+            return found or Staged(entry, files)
+        if artifact.media_type not in (FILE, *_MANIFESTS):
+            do = (
+                "name the manifest of one platform"
+                if "index" in artifact.media_type or "list" in artifact.media_type
+                else ""
+            )
+            raise UnknownMediaType(f"media type {artifact.media_type[:100]!r}", where=entry.directory, do=do)
+        self._content.distrust(artifact.digest)
+        source = self._sources.open(artifact.ref)
+        if artifact.media_type == FILE:
+            layers = [Layer(artifact.digest, artifact.size_bytes, "raw", artifact.path or entry.name)]
+        else:
+            layers = read_layers(self._manifest(artifact, source), f"{entry.directory} {artifact.digest}")
+        self._bring(layers, source, progress)
+        self._make(artifact, layers)
+        found = self.present(entry, files)
+        if found is None:
+            raise RuntimeError(f"{artifact.digest} was unpacked, and its tree is not sound")
+        return found
+
+    def collect(self, keep: Collection[Entry]) -> None:
+        """Remove what no entry of ``keep`` needs.
+
+        Args:
+            keep: every entry that runs, that could be returned to, or that is being brought.
+        """
+        kept = {artifact.digest for entry in keep for artifact in entry.artifacts}
+        self._sound &= kept
+        self._content.collect(kept)
+
+    def close(self) -> None:
+        """Let go of connections, after the last staging."""
+        self._sources.close()
+
+    def _manifest(self, artifact: Artifact, source: Source) -> bytes:
+        blob = self._content.blob(artifact.digest)
+        if blob is not None and blob.stat().st_size <= MOST_MANIFEST_BYTES:
+            return blob.read_bytes()
+        data = source.manifest(artifact.digest)
+        self._content.put(artifact.digest, data)
+        return data
+
+    def _bring(self, layers: list[Layer], source: Source, progress: Progress) -> None:
+        distinct = list({layer.digest: layer for layer in layers}.values())
+        here = {layer.digest: self._content.bytes_here(layer.digest) for layer in distinct}
+        self._content.make_room(sum(layer.size_bytes - here[layer.digest] for layer in distinct))
+        for layer in distinct:
+
+            def told(bytes_here: int, digest: str = layer.digest) -> None:
+                here[digest] = bytes_here
+                progress(sum(here.values()))
+
+            def fetch(first: int, layer: Layer = layer) -> AbstractContextManager[Stream]:
+                return source.blob(layer.digest, layer.size_bytes, first)
+
+            self._content.bring(layer.digest, layer.size_bytes, fetch, told)
+
+    def _make(self, artifact: Artifact, layers: list[Layer]) -> None:
+        archives = [layer for layer in layers if layer.kind != "raw"]
+        packed_bytes = sum(layer.size_bytes for layer in layers)
+        most = max(packed_bytes * _INFLATION, _INFLATION_LEAST_BYTES) if archives else MOST_BYTES
+        below = artifact.path if artifact.media_type != FILE else ""
+        self._content.make_room(sum(layer.size_bytes for layer in archives))
+        with self._content.making(artifact.digest, min(most, MOST_BYTES)) as tree:
+            for layer in layers:
+                self._unpack(layer, tree, below)
+        for layer in archives:
+            self._content.drop_blob(layer.digest)
+
+    def _unpack(self, layer: Layer, tree: NewTree, below: str) -> None:
+        blob = self._content.blob(layer.digest)
+        assert blob is not None
+        if layer.kind != "raw":
+            unpack_tar(blob, tree, compressed=layer.kind == "tar+gzip", below=below)
+        elif not below or layer.path.startswith(f"{below}/"):
+            tree.link(layer.path[len(below) + 1 :] if below else layer.path, blob, layer.size_bytes, layer.digest)
+
+
+def read_layers(manifest: bytes, where: str) -> list[Layer]:
+    """Return what a verified manifest consists of.
+
+    Raises:
+        BadArtifact: it is no manifest, or a layer has no file name.
+        UnknownMediaType: a layer is packed in a way that this agent does not know.
+    """
+    try:
+        top = json.loads(manifest)
+        layers = list(_layers(top, where))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadArtifact(f"unreadable manifest: {error}", where=where, do="push the artifact again") from None
+    if not layers:
+        raise BadArtifact("a manifest without layers", where=where, do="push the artifact again")
+    return layers
+
+
+def _layers(top: Json, where: str) -> Iterator[Layer]:
+    if len(top["layers"]) > _MOST_LAYERS:
+        raise BadArtifact(f"{len(top['layers'])} layers, at most {_MOST_LAYERS}", where=where)
+    for one in top["layers"]:
+        digest, size, media_type = one["digest"], one["size"], one["mediaType"]
+        annotations = one.get("annotations") or {}
+        path = annotations.get(FILE_PATH) or annotations.get(TITLE) or ""
+        if not is_digest(digest) or type(size) is not int or not 0 <= size <= MOST_BYTES or type(path) is not str:
+            raise ValueError(f"layer {str(digest)[:80]!r} of {str(size)[:20]} bytes")
+        kind = _kind(media_type, path, annotations.get(_ORAS_UNPACK) == "true", where)
+        if kind == "raw" and not path:
+            raise BadArtifact(
+                f"layer {digest} ({media_type[:100]}) has no file name", where=where, do=f"annotate it with {TITLE}"
+            )
+        yield Layer(digest, size, kind, path if kind == "raw" else "")
+
+
+def _kind(media_type: str, path: str, unpack: bool, where: str) -> str:
+    if path and media_type.startswith(_IMAGE_LAYERS) and not unpack:
+        return "raw"  # what ORAS pushes: one file under the type of a layer
+    if media_type.endswith((".tar+gzip", ".tar.gzip")):
+        return "tar+gzip"
+    if media_type.endswith(".tar"):
+        return "tar"
+    if media_type.endswith(("+zstd", ".zstd")):
+        raise UnknownMediaType(
+            f"{media_type[:100]!r}: zstd", where=where, do="push the layer raw, as tar, or as tar+gzip"
+        )
+    return "raw"
+
+
+def _artifact(entry: Entry) -> Artifact | None:
+    if len(entry.artifacts) > 1:
+        raise BadArtifact(
+            f"{len(entry.artifacts)} artifacts, this agent takes one", where=entry.directory, do="upgrade the agent"
+        )
+    return entry.artifacts[0] if entry.artifacts else None
+
+
+def _model(tree: Path) -> Path:
+    """Return the one file in a tree, or the tree itself where there are several."""
+    here = tree
+    while True:
+        names = list(here.iterdir())
+        if len(names) != 1:
+            return tree
+        if not names[0].is_dir():
+            return names[0]
+        here = names[0]
