@@ -31,7 +31,7 @@ def status(state: Path, output: str) -> None:
       edgeferry-agent status --state /srv/edgeferry --output json
     """
     found = read_status(state)
-    click.echo(as_json(found) if output == "json" else _text(found, datetime.now(UTC)))
+    click.echo(as_json(found) if output == "json" else status_text(found))
 
 
 def read_status(root: Path) -> dict[str, Any]:
@@ -102,7 +102,9 @@ def _entry(one: EntryReport) -> dict[str, Any]:
     }
 
 
-def _text(found: dict[str, Any], now: datetime) -> str:
+def status_text(found: dict[str, Any]) -> str:
+    """Return a status for people."""
+    now = datetime.now(UTC)
     release = found["release"]
     age = _age(release["publishedAt"], now) if release else ""
     lines = [

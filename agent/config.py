@@ -35,6 +35,7 @@ class Config:
         ca: file with certificates to trust besides the system's; empty for none.
         wait_s: how long a poll of the hub stays open; the pause between polls of Git and folders.
         look_s: pause between looks at what runs.
+        report_s: a report goes to the hub so often even when nothing changed; 0 for only then.
         start_deadline_s: a started entry must be ready within this.
         probation_s: a switched entry must stay healthy so long before the way back closes.
         drain_s: a replaced entry finishes its requests within this.
@@ -58,6 +59,7 @@ class Config:
     ca: str = ""
     wait_s: float = 30.0
     look_s: float = 5.0
+    report_s: float = 60.0
     start_deadline_s: float = 120.0
     probation_s: float = 30.0
     drain_s: float = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +16,9 @@ from agent.layout import TRUST
 from agent.outbox import record
 from agent.state import State, StateNotWritten
 from agent.steps import Desired, Happening
-from agent.verify import Accepted, accept
+from agent.verify import Accepted, Ignored, accept
 from agent.wire.errors import EdgeferryError, Stop
-from agent.wire.release import Release
+from agent.wire.release import Entry, Release
 from agent.wire.trust import Trust, decode_trust, paths
 
 _DO: Final = "join this cluster again"
@@ -73,6 +73,47 @@ def in_force(root: Path, state: State) -> Force:
     return Force(trust, release, state.setting("transport"), state.setting("revision"), ignored)
 
 
+def check(
+    received: Received, before: Force, config: Config, key: str, root: Path, least_sequence: int
+) -> Accepted | Ignored:
+    """Verify an overlay against what is in force; nothing is written.
+
+    Args:
+        received: not yet trusted.
+        before: in force until now.
+        config: settings of this agent.
+        key: fingerprint of this agent's key.
+        root: the state directory.
+        least_sequence: lower ones are replays.
+
+    Raises:
+        Stop: the overlay is refused.
+    """
+    release = before.release
+    # Where something of it was lost on the disk, the same release is taken once more.
+    whole = release is not None and all(read_entry(root, one.digest) for one in release.entries)
+    return accept(
+        received.files,
+        cluster=config.cluster,
+        fleet=config.fleet,
+        key_fingerprint=key,
+        trust=before.trust,
+        trust_documents=_documents(root),
+        current=(release.sequence, release.content) if release is not None and whole else None,
+        least_sequence=least_sequence,
+    )
+
+
+def least_sequence(state: State, config: Config) -> int:
+    """Return the sequence below which a release is a replay."""
+    return max(int(state.setting("sequence") or 0), config.least_sequence)
+
+
+def own_files(accepted: Accepted, entry: Entry) -> dict[str, bytes]:
+    """Return the files of one entry: path within the overlay → bytes."""
+    return {path: data for path, data in accepted.files.items() if path.startswith(f"{entry.directory}/")}
+
+
 def take(
     received: Received,
     before: Force,
@@ -99,31 +140,17 @@ def take(
         Stop: the overlay is refused; what was in force is.
         StateNotWritten: it could not be kept; take it again later.
     """
-    release = before.release
-    # Where something of it was lost on the disk, the same release is taken once more.
-    whole = release is not None and all(read_entry(root, one.digest) for one in release.entries)
-    taken = accept(
-        received.files,
-        cluster=config.cluster,
-        fleet=config.fleet,
-        key_fingerprint=key,
-        trust=before.trust,
-        trust_documents=_documents(root),
-        current=(release.sequence, release.content) if release is not None and whole else None,
-        least_sequence=int(state.setting("sequence") or 0),
-    )
+    taken = check(received, before, config, key, root, least_sequence(state, config))
     if not isinstance(taken, Accepted):
         ignored = before.ignored + (taken.reason == "older")
         state.set(ignored=str(ignored))
-        kept = (
-            (received.transport, received.revision) if taken.reason == "same" else (before.transport, before.revision)
-        )
-        state.set(transport=kept[0], revision=kept[1])
-        return Force(before.trust, release, *kept, ignored)
+        if taken.reason == "older":
+            return replace(before, ignored=ignored, fault=None)
+        state.set(transport=received.transport, revision=received.revision)
+        return replace(before, transport=received.transport, revision=received.revision, fault=None)
     _keep_trust(root, taken.trust_files)
     for entry in taken.release.entries:
-        own = f"{entry.directory}/"
-        keep_entry(root, entry, {path: data for path, data in taken.files.items() if path.startswith(own)})
+        keep_entry(root, entry, own_files(taken, entry))
     name = keep_release(root, taken.files)
     clock.published(taken.release.published_at)
     with state.transaction() as db:

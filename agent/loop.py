@@ -187,6 +187,11 @@ def _note_contact(site: Site, line: Line, said: _Said, instant: Instant) -> None
     said.why, said.heard_ms = why, instant.uptime_ms
 
 
+def note_once(site: Site, fault: EdgeferryError | None, instant: Instant) -> None:
+    """Keep whether overlays could be asked for, where no loop does."""
+    keep_contact(site.state, instant.now if fault is None else None, str(fault or ""))
+
+
 def _log(site: Site, line: Line, said: _Said, log: Callable[[str], None]) -> None:
     for (kind, name), one in site.book.said:
         text = " ".join(part for part in (one.kind, f"{kind}/{name}", one.version, one.code, one.message) if part)

@@ -305,13 +305,20 @@ def _go_back(case: Case, why: EdgeferryError | None) -> Step:
 
 def _leave(case: Case, intent: EntryState, ahead: tuple[Happening, ...]) -> Step:
     state, s = case.state, case.s
+    staged, before = s.staged.get(state.target), s.staged.get(state.serving)
+    actions: list[Action] = []
+    if state.phase == "switching" and before is not None and state.serving not in (state.running, state.target):
+        # What it was to replace is itself in probation, and goes on with that.
+        actions.append(Switch(before, staged, points_for(s, before.entry)))
+        actions += [Retire(staged)] if staged is not None else []
+        resumed = intent.enter("probation", s.instant, target=state.serving, boots=0, tested=False, revived=True)
+        return Step(state.key, state.serving, tuple(actions), intent, resumed, ahead=ahead)
     if state.running:
         done = intent.enter("returning", s.instant, revived=False)
         return Step(state.key, state.target, (), done, None, ahead=ahead)
-    staged = s.staged.get(state.target)
-    actions = (Retire(staged),) if staged is not None else ()
+    actions += [Retire(staged)] if staged is not None else []
     done = intent.enter("idle", s.instant, target="", serving="", boots=0, tested=False, revived=True)
-    return Step(state.key, state.target, actions, intent, done, ahead=ahead)
+    return Step(state.key, state.target, tuple(actions), intent, done, ahead=ahead)
 
 
 def _return(case: Case) -> Step | Waiting:

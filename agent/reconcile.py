@@ -97,10 +97,7 @@ def open_site(
     wake: Callable[[], None],
     instant: Instant,
 ) -> Site:
-    """Return the site as the last agent left it; what the journal has not committed is checked again after a reboot."""
-    book = Book(state)
-    for key_, entry_state in list(book.states.items()):
-        book.put(key_, after_boot(entry_state, instant), (), instant)
+    """Return the site as the last agent left it; nothing is written."""
     site = Site(
         root,
         config,
@@ -109,7 +106,7 @@ def open_site(
         Clock(state),
         platform,
         Staging(store, wake),
-        book,
+        Book(state),
         force.in_force(root, state),
         health.kept(state, instant),
     )
@@ -121,6 +118,8 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
     """Do one cycle and return when the next one is due. It raises nothing but bugs."""
     last, unfinished, bringing = Plan(), False, False
     try:
+        for key, state in list(site.book.states.items()):
+            site.book.put(key, after_boot(state, instant), (), instant)
         _take(site, received, instant)
         _staged(site, instant)
         for _ in range(ROUNDS):

@@ -113,7 +113,10 @@ class Staging:
         with self._changed:
             if entry.digest in self._shared.staged:
                 return True
-        found = self._store.present(entry, files)
+        try:
+            found = self._store.present(entry, files)
+        except EdgeferryError:
+            return False  # bringing it will say why
         if found is not None:
             with self._changed:
                 self._shared.staged[entry.digest] = found

@@ -96,16 +96,19 @@ class State:
 
     @classmethod
     def read(cls, root: Path) -> Self:
-        """Open for reading only, also while an agent runs.
+        """Open for reading only, also while an agent runs; where none has run yet, all is empty.
 
         Raises:
-            StateUnreadable: there is none, or it is damaged.
+            StateUnreadable: it is damaged.
             StateTooNew: see there.
         """
         path = root / DATABASE
         with _told(path):
             if not path.exists():
-                raise StateUnreadable("no agent has run here yet", where=str(path), do="run `edgeferry-agent run`")
+                blank = sqlite3.connect(":memory:", isolation_level=None)
+                _migrate(blank, path)
+                blank.execute("PRAGMA query_only=ON")
+                return cls(root, blank)
             # Not mode=ro: a reader of a write-ahead log needs its index file, which it may have to make.
             db = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=10.0)
             db.execute("PRAGMA query_only=ON")
