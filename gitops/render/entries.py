@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
-
-import yaml
 
 from agent.wire.canonical import Json, digest
 from agent.wire.errors import Stop
 from agent.wire.release import Artifact, Entry, ModelUse, Runtime, SelfTest, encode_entry, with_digest
-from gitops import kinds
+from gitops import kinds, manifests
 from gitops.catalog_types import Catalog, CatalogModel, CatalogWorkload, WorkloadVersion
 from gitops.render import kubernetes
 
@@ -125,7 +124,7 @@ def _workload(
     objects = [
         (file.removesuffix(".yml").removesuffix(".yaml") + (f"-{n}" if n else ""), kubernetes.labelled(manifest, entry))
         for file, data in sorted(chosen.manifests.items())
-        for n, manifest in enumerate(one for one in yaml.load_all(data, Loader=yaml.CSafeLoader) if one)
+        for n, manifest in enumerate(manifests.load(data))
     ]
     return _rendered(entry, {}, objects)
 
@@ -174,23 +173,23 @@ def _runtime(name: str, spec: kinds.RuntimeSpec) -> Runtime:
 
 def _self_test(entry: Entry, found: CatalogModel, spec: kinds.SelfTestSpec) -> tuple[Entry, dict[str, bytes]]:
     question, answer = (f"{entry.directory}/selftest/{name}.json" for name in ("input", "output"))
-    test = SelfTest(input=question, output=answer, tolerance=format(spec.tolerance, "f").rstrip("0").rstrip(".") or "0")
+    test = SelfTest(input=question, output=answer, tolerance=format(Decimal(repr(spec.tolerance)).normalize(), "f"))
     return replace(entry, self_test=test), {question: found.files[spec.input], answer: found.files[spec.output]}
 
 
 def _rendered(entry: Entry, files: dict[str, bytes], objects: Iterable[tuple[str, kubernetes.Object]]) -> Rendered:
-    manifests = {f"{entry.directory}/{name}.yaml": one for name, one in objects}
-    files = files | {path: kubernetes.to_yaml(one) for path, one in manifests.items()}
+    built = {f"{entry.directory}/{name}.yaml": one for name, one in objects}
+    files = files | {path: kubernetes.to_yaml(one) for path, one in built.items()}
     # The placement's name stands on the objects for people to see; it is no part of what runs.
-    covered = {path: kubernetes.to_yaml(_without_placement(one)) for path, one in manifests.items()}
+    covered = {path: kubernetes.to_yaml(_without_placement(one)) for path, one in built.items()}
     entry = with_digest(entry, files | covered)
     return Rendered(
         entry=entry,
         encoded=encode_entry(entry),
         files=files,
         digests={path: digest(data) for path, data in files.items()},
-        manifests=tuple(manifests),
-        objects=frozenset(map(_identity, manifests.values())),
+        manifests=tuple(built),
+        objects=frozenset(map(_identity, built.values())),
     )
 
 
