@@ -1,7 +1,7 @@
 """Platform ``kubernetes``: models and workloads as objects on a Kubernetes or K3s cluster.
 
-A switch applies the entry's objects in place, and Kubernetes rolls its pods over; what served before is one more switch
-away. docs/adr/0008-kubernetes.md says why it is built this way.
+A model with a self-test first comes up beside what serves. A switch applies the entry's objects in place, and
+Kubernetes rolls its pods over; what served before is one more switch away. docs/adr/0008-kubernetes.md says why.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from agent.actions import (
 from agent.config import Config
 from agent.platforms.host_files import point, unlink_ours
 from agent.platforms.kubernetes_apply import Target, put, remove, resolve
+from agent.platforms.kubernetes_candidate import CANDIDATE, ask, candidate_of
 from agent.platforms.kubernetes_client import connect
 from agent.platforms.kubernetes_errors import NothingToRun
 from agent.platforms.kubernetes_facts import cluster_facts
@@ -61,6 +62,7 @@ class KubernetesPlatform:
         self._clock = clock
         self._target: Target | None = None
         self._sight: Sight | None = None
+        self._listener: Callable[[], None] | None = None
         self._facts: tuple[float, Mapping[str, str]] = (-_FACTS_EVERY_S, {})
 
     def refuses(self, entry: Entry) -> str:
@@ -89,8 +91,13 @@ class KubernetesPlatform:
             EdgeferryError: see kubernetes_errors.py.
         """
         match action:
+            case Start(staged, _):
+                self._start(staged)
+            case Test(staged):
+                self._test(staged)
             case Switch(staged, _, points):
                 self._put(staged, models_digest(staged.entry, points), claim=True)
+                self._end_candidate(staged.entry.name)
             case Repair(staged, _, _):
                 self._eyes().note_repair(staged)
                 record = self._records().get(_id(staged.entry))
@@ -99,20 +106,25 @@ class KubernetesPlatform:
                 if how == "restart":
                     self._put(staged, models_digest(staged.entry, points), claim=False)
             case Retire(staged):
+                self._end_candidate(staged.entry.name, staged.digest)
                 record = self._records().get(_id(staged.entry))
-                if record is not None and staged.digest in (record.digest or record.applying,):
+                if record is not None and staged.digest == (record.digest or record.applying):
                     self._remove(record)
             case Remove(kind, name):
+                self._end_candidate(name if kind == "model" else "")
                 record = self._records().get((kind, name))
                 if record is not None:
                     self._remove(record)
             case Announce(namespace, points):
                 self._announce(namespace, points)
-            case Start() | Test():
-                # Kubernetes brings the new pods up beside the old ones by itself, at the switch.
-                pass
             case Stage():
                 raise TypeError("staging is not the platform's")
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have something called whenever the cluster shows a change; it must return at once."""
+        self._listener = changed
+        if self._target is not None:
+            self._target.mirror.listener = changed
 
     def facts(self) -> Mapping[str, str]:
         """Return ``platform``, ``kubernetes.version`` and, where all nodes agree, ``arch`` and ``os``; asked rarely."""
@@ -128,6 +140,28 @@ class KubernetesPlatform:
             self._target.mirror.close()
             self._target.api.close()
             self._target = self._sight = None
+
+    def _start(self, staged: Staged) -> None:
+        """Bring a candidate up where there is a question to ask it; what served here before needs no more questions."""
+        entry, target = staged.entry, self._cluster()
+        record = self._records().get(_id(entry))
+        body = candidate_of(entry, read(staged))
+        if body is None or (record is not None and staged.digest in (record.digest, record.before)):
+            return
+        objects = resolve(target, [body], entry.namespace, "")
+        record = Record(CANDIDATE, entry.name, entry.namespace, version=entry.version, applying=staged.digest)
+        put(target, record, objects, claim=False)
+
+    def _test(self, staged: Staged) -> None:
+        record = self._records().get((CANDIDATE, staged.entry.name))
+        candidate = record is not None and record.digest == staged.digest
+        direct = not self._config.kubeconfig
+        ask(self._cluster(), staged, read(staged), candidate=candidate, direct=direct)
+
+    def _end_candidate(self, name: str, digest: str = "") -> None:
+        record = self._records().get((CANDIDATE, name))
+        if record is not None and digest in ("", record.digest, record.applying):
+            remove(self._cluster(), record)
 
     def _put(self, staged: Staged, models: str, *, claim: bool) -> None:
         entry, target = staged.entry, self._cluster()
@@ -174,7 +208,9 @@ class KubernetesPlatform:
         if self._target is None:
             api = connect(self._config.kubeconfig)
             inventory = Inventory(api, f"{self._config.fleet}\0{self._config.cluster}")
-            self._target = Target(api, Mirror(api), inventory, self._config.scope == "cluster")
+            mirror = Mirror(api)
+            mirror.listener = self._listener
+            self._target = Target(api, mirror, inventory, self._config.scope == "cluster")
         return self._target
 
     def _records(self) -> Mapping[tuple[str, str], Record]:

@@ -117,14 +117,17 @@ def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: boo
         _claim(target, key, record, allowed=claim)
     changed = [one for one in objects if not _as_applied(target, one, had.get(one.key))]
     gone = sorted(had.keys() - keys, key=rank, reverse=True)
+    if before is not None:
+        record = replace(record, digest=before.digest, before=before.before)
     if before is not None and not changed and not gone and before == finished(record, before.objects):
         return
     there = _look_up(target, changed, had)
     _judge(target, changed, had, there)
     # Grows entry by entry in the record that the inventory has in memory: a copy for each object would be quadratic.
     placed = {**had, **{one.key: Placed(one.api_version) for one in objects if one.key not in had}}
-    now = replace(record, digest="" if before is None else before.digest, objects=placed)
-    if before is None or before.applying != now.applying or had.keys() != placed.keys():
+    now = replace(record, objects=placed)
+    fresh = now.applying != now.digest and (before is None or before.applying != now.applying)
+    if before is None or fresh or had.keys() != placed.keys():
         inventory.save(now)
     else:
         inventory.remember(now)

@@ -209,6 +209,17 @@ class Api:
         except ValueError:
             raise ApiUnreachable(f"{path} answers no JSON", where=where or path) from None
 
+    def pod_answer(
+        self, namespace: str, pod: str, port: int, path: str, body: bytes, most_bytes: int
+    ) -> tuple[int, bytes]:
+        """Post to a pod by way of the API server, and return status and body, at most one byte over ``most_bytes``.
+
+        Needs the right to ``create`` ``pods/proxy``. A status of 500 and more may be the API server's own.
+        """
+        target = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
+        with self._sent("POST", target, None, body, _JSON, _JSON, f"Pod {namespace}/{pod}", _ANSWER_S) as answer:
+            return answer.status, answer.read(most_bytes + 1)
+
     def watch(self, resource: Resource, namespace: str, selector: str, since: str, limit_s: int) -> Iterator[Json]:
         """Yield events of a watch until the server ends it, with bookmarks.
 
@@ -250,6 +261,25 @@ class Api:
         where: str,
         patience_s: float,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Send JSON; what is no success is raised."""
+        data = None if body is None else json.dumps(body).encode()
+        with self._sent(method, path, query, data, kind, accept, where, patience_s) as answer:
+            if answer.status >= 300:
+                raise fault(answer.status, answer.read(), answer.headers, method.lower(), where)
+            yield answer
+
+    @contextmanager
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: bytes | None,
+        kind: str,
+        accept: str,
+        where: str,
+        patience_s: float,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "User-Agent": MANAGER}
         if body is not None:
@@ -264,7 +294,7 @@ class Api:
             answer = self._pool.request(
                 method,
                 url,
-                body=None if body is None else json.dumps(body).encode(),
+                body=body,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=_CONNECT_S, read=patience_s),
                 preload_content=False,
@@ -274,8 +304,6 @@ class Api:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error, where) from None
         try:
-            if answer.status >= 300:
-                raise fault(answer.status, answer.read(), answer.headers, method.lower(), where)
             yield answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unreachable(error, where) from None

@@ -59,6 +59,7 @@ class Record:
         version: of the entry that ``digest`` names.
         digest: entry digest that was last applied completely; empty for none yet.
         applying: entry digest that is being applied; empty for none.
+        before: entry digest that was applied completely before that one; empty for none.
         models: annotation of its pod templates; empty for none.
         url: for consumers; empty for none.
         objects: all that may be there.
@@ -70,6 +71,7 @@ class Record:
     version: str = ""
     digest: str = ""
     applying: str = ""
+    before: str = ""
     models: str = ""
     url: str = ""
     objects: Mapping[Key, Placed] = field(default_factory=dict)
@@ -201,7 +203,8 @@ def make_namespace(api: Api, name: str) -> None:
 
 def finished(record: Record, objects: Mapping[Key, Placed]) -> Record:
     """Return the record once everything of ``applying`` is there and nothing else."""
-    return replace(record, digest=record.applying, applying="", objects=objects)
+    before = record.before if record.digest in ("", record.applying) else record.digest
+    return replace(record, digest=record.applying, before=before, applying="", objects=objects)
 
 
 def _write(record: Record) -> str:
@@ -213,6 +216,7 @@ def _write(record: Record) -> str:
         "version": record.version,
         "entryDigest": record.digest,
         "applying": record.applying,
+        "before": record.before,
         "models": record.models,
         "url": record.url,
         "objects": [
@@ -239,6 +243,7 @@ def _read(live: Json) -> Record:
             version=value["version"],
             digest=value["entryDigest"],
             applying=value["applying"],
+            before=value["before"],
             models=value["models"],
             url=value["url"],
             objects=objects,

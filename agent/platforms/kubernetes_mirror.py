@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.platforms.kubernetes_client import Api
@@ -50,7 +50,7 @@ class Live:
         own: digest of our fields.
         health: of the object by itself.
         keep: its annotation says that it outlives its entry.
-        selector: label selector of its pods where it has pods and is not current; else empty.
+        selector: label selector of its pods where it has some and is not current; else empty.
         data: what we say in a models file; else None.
     """
 
@@ -68,10 +68,12 @@ class Mirror:
 
     Attributes:
         changes: grows whenever something that a look could see has changed.
+        listener: called then, by any thread; it must return at once.
     """
 
     def __init__(self, api: Api) -> None:
         self.changes = 0
+        self.listener: Callable[[], None] | None = None
         self._api = api
         self._live: dict[Key, Live] = {}
         self._watchers: dict[tuple[str, str, str], _Watcher] = {}
@@ -123,7 +125,8 @@ class Mirror:
             known = self._live.get(key)
             if known is None or known.version < found.version:
                 self._live[key] = found
-                self._note()
+                if known is None or replace(known, version=found.version) != found:
+                    self._note()
 
     def remove(self, key: Key, version: int) -> None:
         """Take in that an object went at a resource version."""
@@ -159,6 +162,8 @@ class Mirror:
     def _note(self) -> None:
         self.changes += 1
         self._changed.notify_all()
+        if self.listener is not None:
+            self.listener()
 
 
 @dataclass(eq=False)
@@ -247,21 +252,22 @@ class _Watcher(threading.Thread):
 def _reduced(live: Json) -> Live:
     metadata = live["metadata"]
     health = judge(live)
-    pods = (
-        (live.get("spec") or {}).get("selector") if live["apiVersion"] == "apps/v1" and health[0] != "current" else None
-    )
+    status = live.get("status") or {}
+    pods = status.get("replicas") or status.get("desiredNumberScheduled")
+    asks = live["apiVersion"] == "apps/v1" and health[0] != "current" and pods
     return Live(
         uid=metadata["uid"],
         version=int(metadata["resourceVersion"]),
         own=own_digest(live),
         health=health,
         keep=annotated(live, KEEP),
-        selector=_label_selector(pods) if pods else "",
+        selector=label_selector(live["spec"].get("selector") or {}) if asks else "",
         data=own_data(live) if metadata["name"] == MODELS_FILE and live["kind"] == "ConfigMap" else None,
     )
 
 
-def _label_selector(selector: Json) -> str:
+def label_selector(selector: Json) -> str:
+    """Return a label selector of an object in the form of a query."""
     terms = [f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()]
     for one in selector.get("matchExpressions") or ():
         key, values = one["key"], ",".join(one.get("values") or ())

@@ -38,6 +38,8 @@ MODELS: Final = "edgeferry.dev/models"
 _MOST_VALUES: Final = 200_000
 """Of one file, aliases counted each time: a YAML bomb ends here."""
 
+_DEEPEST: Final = 200
+
 _SERVERS_OWN: Final = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 
 _ORDER: Final = {
@@ -241,6 +243,8 @@ def short_digest(value: Any) -> str:
 
 def _documents(data: bytes, path: str) -> list[Any]:
     try:
+        if _too_deep(data):
+            raise ManifestUnusable(f"nested deeper than {_DEEPEST}", where=path, do="no object of Kubernetes is")
         documents = [one for one in yaml.load_all(data, Loader=yaml.CSafeLoader) if one is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ManifestUnusable(f"not YAML: {' '.join(str(error).split())[:300]}", where=path) from None
@@ -251,6 +255,18 @@ def _documents(data: bytes, path: str) -> list[Any]:
         value = todo.pop()
         todo += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     raise ManifestUnusable(f"more than {_MOST_VALUES} values", where=path, do="split the file, or mend its aliases")
+
+
+def _too_deep(data: bytes) -> bool:
+    """Is it nested so deep that the C loader, which recurses, would run out of stack and take the process with it?"""
+    if sum(map(data.count, (b"[", b"{", b"-", b"?"))) < _DEEPEST:
+        return False
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _checked(one: Json, path: str) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from typing import Final
 from agent.actions import ModelPoint, Observed, Seen, Staged
 from agent.platforms.host_files import leads_to
 from agent.platforms.kubernetes_apply import Target, resolve
+from agent.platforms.kubernetes_candidate import CANDIDATE, PODS
 from agent.platforms.kubernetes_errors import KindMissing, NotFound, RightMissing
 from agent.platforms.kubernetes_health import Judgement, judge_pods, worst
 from agent.platforms.kubernetes_inventory import CONFIG_MAPS, Id, Record
@@ -19,10 +20,9 @@ from agent.platforms.kubernetes_objects import Key, Resource, Wanted, changes, r
 from agent.wire.errors import EdgeferryError
 from agent.wire.release import Entry
 
-PODS: Final = Resource("v1", "Pod", "pods", True)
-
 _SETTLE_S: Final = 30.0
 _PODS_AT_MOST: Final = 50
+_PODS_OF_AT_MOST: Final = 3
 _CALM_S: Final = 600.0
 _FIGHT: Final = 3
 _LONGEST_TRUCE_S: Final = 900.0
@@ -72,7 +72,7 @@ class Sight:
         seen = tuple(
             self._entry(record, staged.get(record.digest or record.applying))
             for key, record in sorted(records.items())
-            if record.kind != ANNOUNCED
+            if record.kind != ANNOUNCED and not _in_service(record, records)
         )
         observed = Observed(seen, self._announced())
         quiet = all(one.health == "current" and not one.message and not one.drift and not one.path for one in seen)
@@ -107,6 +107,7 @@ class Sight:
     def _entry(self, record: Record, staged: Staged | None) -> Seen:
         judgements: list[Judgement] = []
         drifted: dict[Key, str] = {}
+        asked = 0
         truces: list[str] = []
         for key, placed in record.objects.items():
             live = self._target.mirror.get(key)
@@ -119,7 +120,10 @@ class Sight:
                     truces.append(f"{key} {found}, again after {fight.repairs} corrections; the next one waits")
                 else:
                     drifted[key] = f"{key} {found}"
-            judgements.append(judgement if live is None else self._with_pods(key, live, judgement))
+            if live is not None and live.selector and asked < _PODS_OF_AT_MOST:
+                asked += 1
+                judgement = self._with_pods(key, live, judgement)
+            judgements.append(judgement)
         path = file_path(self._state, record.name) if staged and staged.entry.delivery == "file" else None
         lines = list(drifted.values())
         if path is not None and staged is not None:
@@ -133,20 +137,18 @@ class Sight:
         self._drifted[record.id] = drifted
         health, message = worst(judgements)
         return Seen(
-            kind=record.kind,
+            kind="model" if record.kind == CANDIDATE else record.kind,
             name=record.name,
             digest=record.digest or record.applying,
-            serving=record.digest != "",
+            serving=record.digest != "" and record.kind != CANDIDATE,
             health=health,
             drift="; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else ""),
-            url=record.url,
+            url="" if record.kind == CANDIDATE else record.url,
             path="" if path is None else str(path),
             message=message or "; ".join(truces[:2]),
         )
 
     def _with_pods(self, key: Key, live: Live, judgement: Judgement) -> Judgement:
-        if not live.selector or judgement[0] == "current":
-            return judgement
         try:
             pods = self._target.api.list(PODS, key.namespace, live.selector, _PODS_AT_MOST)["items"]
         except (RightMissing, NotFound):
@@ -200,6 +202,12 @@ def service_url(entry: Entry, objects: Sequence[Wanted]) -> str:
         return ""
     scheme = "https" if "https" in (chosen.get("name"), chosen.get("appProtocol")) else "http"
     return f"{scheme}://{named[0].key.name}.{named[0].key.namespace}.svc:{chosen.get('port')}"
+
+
+def _in_service(record: Record, records: Mapping[Id, Record]) -> bool:
+    """Is it a candidate whose version serves by now?"""
+    model = records.get(("model", record.name))
+    return record.kind == CANDIDATE and model is not None and model.digest in {record.digest, record.applying} - {""}
 
 
 def _compare(key: Key, uid: str, own: str, live: Live | None) -> tuple[str, Judgement]:

@@ -416,6 +416,9 @@ def test_a_workload_for_hosts_only_says_so(edge: Site) -> None:
 def test_pods_say_why_a_deployment_does_not_get_there(edge: Site) -> None:
     entry = staged(edge.namespace, deployment())
     edge.switch(entry)
+    edge.edit(
+        "Deployment", "defect-detector", {"status": {"replicas": 1, "observedGeneration": 1}}, "apps/v1", "/status"
+    )
     pod: Object = {
         "apiVersion": "v1",
         "kind": "Pod",
