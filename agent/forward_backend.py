@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Final
 
-from agent.forward_http import MAX_HEAD_BYTES, Body, Refused, ResponseHead, read_response_head
+from agent.forward_http import MAX_HEAD_BYTES, Body, Refused, ResponseHead, response_head
 from agent.forward_routes import Route
 from agent.forward_wire import HUNG, READ, WRITE, Loop, Wire
 
@@ -23,7 +23,7 @@ class Relay:
         loop: tells of events.
     """
 
-    __slots__ = ("_pools", "busy", "clients", "held", "loop", "routes", "stopping")
+    __slots__ = ("_backends", "_pools", "busy", "clients", "held", "loop", "routes", "stopping")
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -34,13 +34,14 @@ class Relay:
         self.busy: dict[int, int] = {}
         """Backend port → requests in flight; no zeros."""
         self.stopping = False
+        self._backends: frozenset[int] = frozenset()
         self._pools: dict[int, list[Upstream]] = {}
 
     def route_by(self, routes: dict[int, Route]) -> None:
         """Route every following request, and those that wait, by ``routes``."""
         self.routes = routes
-        current = {route.backend for route in routes.values()}
-        for port in self._pools.keys() - current:
+        self._backends = frozenset(route.backend for route in routes.values())
+        for port in self._pools.keys() - self._backends:
             for upstream in self._pools.pop(port):
                 upstream.wire.close()
         for client in tuple(self.clients):
@@ -77,7 +78,7 @@ class Relay:
 
     def give(self, upstream: Upstream) -> None:
         """Keep a connection for another request, or close it."""
-        wanted = any(route.backend == upstream.port for route in self.routes.values())
+        wanted = upstream.port in self._backends
         pool = self._pools.setdefault(upstream.port, []) if wanted else []
         if wanted and len(pool) < POOL_MOST and not self.stopping:
             pool.append(upstream)
@@ -189,7 +190,7 @@ class Upstream:
             if end < 0:
                 self.wire.hurry()
                 return
-            head = read_response_head(bytes(self._in[:end]), client.head.method)
+            head = response_head(bytes(self._in[:end]), client.head.method)
             del self._in[: end + 4]
             if head.interim:
                 if client.head.modern:

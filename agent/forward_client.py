@@ -10,7 +10,7 @@ import socket
 from typing import Final, Literal
 
 from agent.forward_backend import POOL_IDLE_S, Relay, Upstream
-from agent.forward_http import MAX_HEAD_BYTES, Body, Refused, RequestHead, read_request_head, refusal
+from agent.forward_http import MAX_HEAD_BYTES, Body, Refused, RequestHead, refusal, request_head
 from agent.forward_routes import Route
 from agent.forward_wire import CHUNK_BYTES, HUNG, READ, WRITE, Wire
 
@@ -81,13 +81,17 @@ class Client:
             self._hold(route)
             return
         patience_s = POOL_IDLE_S if self.head.repeatable or route.resend else POOL_FRESH_S
+        try:
+            self._replay += self._take_body()
+        except Refused as refused:
+            self.refuse(refused.status, refused.why)
+            return
         upstream = self.relay.take(route.backend, -1.0 if fresh else patience_s)
         upstream.serve(self)
         self._up = upstream
         upstream.wire.send(self._replay)
         if len(self._replay) > REPLAY_BYTES:
             self._replay = None
-        self._pump()
 
     @property
     def waits(self) -> bool:
@@ -282,7 +286,7 @@ class Client:
             raise Refused(431, "the request's head is too large")
         if end < 0:
             return False
-        self.head = read_request_head(bytes(self._in[:end]))
+        self.head = request_head(bytes(self._in[:end]))
         del self._in[: end + 4]
         self._body = Body(self.head.framing)
         self._replay = bytearray(self.head.forward)
@@ -303,17 +307,22 @@ class Client:
         if self.state != "busy" or self._body.done:
             return
         try:
-            taken = self._body.feed(self._in)
+            part = self._take_body()
         except Refused as refused:
             self.refuse(refused.status, refused.why)
             return
-        part = self._in[:taken]
-        del self._in[:taken]
         upstream.wire.send(part)
         if self._replay is not None:
             self._replay += part
             if len(self._replay) > REPLAY_BYTES:
                 self._replay = None
+
+    def _take_body(self) -> bytearray:
+        """Return what has come of the request's body and was not taken before."""
+        taken = 0 if self._body.done else self._body.feed(self._in)
+        part = self._in[:taken]
+        del self._in[:taken]
+        return part
 
     def _hold(self, route: Route | None) -> None:
         hold_ms = 0 if route is None or self.relay.stopping else route.hold_ms

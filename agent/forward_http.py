@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 MAX_HEAD_BYTES: Final = 32 << 10
@@ -18,6 +19,8 @@ MAX_CHUNK_LINE_BYTES: Final = 256
 MAX_TRAILER_BYTES: Final = 8 << 10
 MAX_BODY_BYTES: Final = 1 << 50
 """So that no length overflows anybody behind us."""
+
+_REMEMBERED_BYTES: Final = 2 << 10
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb"{1,40}) (/[\x21-\x7e\x80-\xff]*|\*) HTTP/1\.([01])")
@@ -175,6 +178,20 @@ def read_response_head(data: bytes, method: bytes) -> ResponseHead:
         keep=keep,
         forward=b"\r\n".join([b"HTTP/1.1 " + line[2] + b" " + reason, *kept, b""]),
     )
+
+
+def request_head(data: bytes) -> RequestHead:
+    """Return ``read_request_head``; a client that asks all the time sends the same head again and again."""
+    return _read_request_again(data) if len(data) <= _REMEMBERED_BYTES else read_request_head(data)
+
+
+def response_head(data: bytes, method: bytes) -> ResponseHead:
+    """Return ``read_response_head``, remembered as above."""
+    return _read_response_again(data, method) if len(data) <= _REMEMBERED_BYTES else read_response_head(data, method)
+
+
+_read_request_again: Final = lru_cache(maxsize=64)(read_request_head)
+_read_response_again: Final = lru_cache(maxsize=64)(read_response_head)
 
 
 class Body:
