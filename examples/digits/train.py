@@ -62,7 +62,8 @@ def main() -> None:
         for version in VERSIONS
     }
     (folder / "answers.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    (folder / "selftest-input.json").write_text(json.dumps(request(ask[easy])) + "\n")
+    test = {**request(ask[easy]), "outputs": [{"name": "label"}]}
+    (folder / "selftest-input.json").write_text(json.dumps(test) + "\n")
     wanted = {"outputs": [{"name": "label", "datatype": "INT64", "shape": [1], "data": [int(ask_digits[easy])]}]}
     (folder / "selftest-output.json").write_text(json.dumps(wanted, indent=2) + "\n")
     print(f"question: a {ask_digits[hard]}; answers {told}")
