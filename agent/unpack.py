@@ -18,6 +18,7 @@ from agent.tree import ArtifactRefused, NewTree
 _PIECE_BYTES: Final = 256 << 10
 _MOST_HEADER_BYTES: Final = 1 << 20
 _MOST_HEADERS_BYTES: Final = 128 << 20
+_MOST_PADDING_BYTES: Final = 16 << 20
 _BROKEN: Final = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, UnicodeError, ValueError, OverflowError)
 
 
@@ -64,7 +65,7 @@ class _Forward:
         self._where = where
         self._at = 0
         self._header_bytes = 0
-        self.last = b""
+        self._last = b""
 
     def tell(self) -> int:
         return self._at
@@ -84,8 +85,18 @@ class _Forward:
         while size and (data := self._more(size)):
             parts.append(data)
             size -= len(data)
-        self.last = b"".join(parts)
-        return self.last
+        self._last = b"".join(parts)
+        return self._last
+
+    def end(self) -> None:
+        """See that nothing follows but padding: tarfile takes a damaged header for the end, and reads no checksum."""
+        data, padding = self._last, 0
+        while not data.strip(b"\0") and padding <= _MOST_PADDING_BYTES:
+            data = self._more(_PIECE_BYTES)
+            padding += len(data)
+            if not data:
+                return
+        raise ValueError("something follows behind its end")
 
     def take(self, member: tarfile.TarInfo) -> Iterator[bytes]:
         """Yield the bytes of the member whose header was read last."""
@@ -113,8 +124,7 @@ def _members(source: _Forward, where: str) -> Iterator[tarfile.TarInfo]:
         while (member := archive.next()) is not None:
             yield member
             archive.members = []  # type: ignore[attr-defined]  # else it remembers every one of them
-        if source.last.strip(b"\0"):
-            raise ValueError("a header is damaged")  # which tarfile takes for the end
+        source.end()
     except _BROKEN as error:
         raise ArtifactRefused(f"not a readable archive: {error}", where=where) from None
 
