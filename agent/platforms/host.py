@@ -56,7 +56,7 @@ class HostBusy(Retry):
     code = "EF4111"
 
 
-class Refused(Stop):
+class NotForHosts(Stop):
     """The host cannot run this entry."""
 
     code = "EF4112"
@@ -105,7 +105,7 @@ class HostPlatform:
 
         Raises:
             HostBusy: another process works with this state.
-            Refused: ``refuses`` says why.
+            NotForHosts: ``refuses`` says why.
             ProgramMissing, CannotStart, NoFreePort, PortTaken, ForwarderDown, PathTaken, ContentChanged, NotRunning,
             NotAnswering, SelfTestFailed: as their codes say.
         """
@@ -158,7 +158,7 @@ class HostPlatform:
     def _possible(self, staged: Staged) -> Staged:
         why = self.refuses(staged.entry)
         if why:
-            raise Refused(why, where=f"{staged.entry.kind}/{staged.entry.name}")
+            raise NotForHosts(why, where=f"{staged.entry.kind}/{staged.entry.name}")
         return staged
 
     def _announce(self, namespace: str, points: Sequence[ModelPoint]) -> None:

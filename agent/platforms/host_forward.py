@@ -107,7 +107,8 @@ class ForwarderControl:
             self.stop()
             return None
         status = self._order("reload")
-        if status is None:
+        if status is None or status.generation != written.generation or status.fault:
+            # It is gone, or hangs, or is of a version that does not read these routes.
             self.stop()
             status = self._start()
         if status.generation != written.generation or status.fault:

@@ -31,6 +31,7 @@ class Eyes:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._unready_since_ms: dict[str, int] = {}
+        self._status: Status | None = None
 
     def hung(self) -> frozenset[str]:
         """Return the nonces of processes that were ready and have not been for too long."""
@@ -45,9 +46,11 @@ class Eyes:
         """
         host = self._host
         looks = self._looks(owned)
-        ported = any(one.port for record in host.records for one in record.instances)
-        status = host.forwarder.status() if ported else None
-        current = host.forwarder.current(routes(host), status)
+        wanted = routes(host)
+        status, self._status = self._status, None
+        if status is None or not host.forwarder.current(wanted, status):
+            status = self._ask_forwarder()
+        current = host.forwarder.current(wanted, status)
         seen: list[Seen] = []
         for record in host.records:
             shown = [one for one in record.instances if _is_shown(record, one)]
@@ -65,7 +68,7 @@ class Eyes:
         staged = {(f"{one.entry.kind}/{one.entry.name}", one.digest): one for one in known}
         host.forwarder.reap()
         host.instances.look_for_deaths()
-        status = host.forwarder.status() if any(one.port for each in host.records for one in each.instances) else None
+        self._status = status = self._ask_forwarder()
         busy: Mapping[int, int] = {} if status is None else status.busy
         for record in host.records:
             for log in host.instances.logs(record):
@@ -78,6 +81,11 @@ class Eyes:
                 if again is not None and host.instances.lost_its_port(instance):
                     self._start_elsewhere(record, instance, again)
         self._correct_routes(status)
+
+    def _ask_forwarder(self) -> Status | None:
+        """Return what the forwarder says, where anything needs it."""
+        ported = any(one.port for record in self._host.records for one in record.instances)
+        return self._host.forwarder.status() if ported else None
 
     def _looks(self, owned: bool) -> dict[str, Look]:
         """Return a look at every instance, by nonce, all readiness checks at once."""
@@ -116,8 +124,7 @@ class Eyes:
             return Look(alive=True, ready=False)
         now_ms = host_supervise.uptime_ms()
         unready_ms = now_ms - self._unready_since_ms.setdefault(instance.nonce, now_ms)
-        hangs = f"it has not answered its readiness check for {unready_ms // 1000} s" if unready_ms >= HUNG_MS else ""
-        return Look(alive=True, ready=False, unready_ms=unready_ms, drift=hangs)
+        return Look(alive=True, ready=False, unready_ms=unready_ms)
 
     def _announced(self) -> Mapping[str, tuple[ModelPoint, ...]]:
         """Return what consumers read; nothing where somebody changed the files, so that they are written again."""
@@ -191,9 +198,9 @@ def _leftover(record: Record) -> Seen:
 def _look_at_file(host: Host, record: Record, instance: Instance) -> Look:
     here = fingerprint(Path(instance.target))
     if not here:
-        return Look(alive=False, ready=False, drift="its content is gone")
+        return Look(alive=False, ready=False, spoiled="its content is gone")
     if here != instance.fingerprint:
-        return Look(alive=True, ready=True, drift="somebody changed its content")
+        return Look(alive=True, ready=False, spoiled="somebody changed its content")
     if instance.nonce == record.serving and not leads_to(host.link(record), Path(instance.target)):
-        return Look(alive=True, ready=True, drift="its stable path leads elsewhere")
+        return Look(alive=True, ready=True, misplaced="its stable path leads elsewhere")
     return Look(alive=True, ready=True)

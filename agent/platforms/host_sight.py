@@ -23,13 +23,15 @@ class Look:
         alive: its process runs; for ``file``: its target is there.
         ready: it answers its readiness check; for ``file``: the bytes are as they were staged.
         unready_ms: how long it has not been, since it was ready last.
-        drift: what is not as applied, of the instance itself.
+        misplaced: why consumers do not get to it though it is as it should be itself.
+        spoiled: why it is not what was staged.
     """
 
     alive: bool
     ready: bool
     unready_ms: int = 0
-    drift: str = ""
+    misplaced: str = ""
+    spoiled: str = ""
 
 
 def see(record: Record, instance: Instance, look: Look, url: str = "", path: str = "", unreachable: str = "") -> Seen:
@@ -47,15 +49,14 @@ def see(record: Record, instance: Instance, look: Look, url: str = "", path: str
     health, message = _health(instance, look)
     drift = ""
     if yields:
-        health, message = "degraded", "it was stopped while its replacement is tried"
+        health, message = "progressing", "it was stopped while its replacement is tried"
     elif serving:
-        drift = look.drift or (message if health == "degraded" else "") or unreachable or record.fault
-        if health == "current" and (look.drift or unreachable):
-            health = "degraded"
-        if drift and health != "current":
-            message = drift
-    if serving and record.crashes and health != "current":
-        message += f" ({record.crashes} times started again)"
+        away = look.misplaced or unreachable
+        drift = message if health == "degraded" else away or record.fault
+        if health == "current" and away:
+            health, message = "progressing", away
+        if record.crashes and health != "current":
+            message += f" ({record.crashes} times started again)"
     return Seen(
         kind=record.kind,
         name=record.name,
@@ -70,6 +71,9 @@ def see(record: Record, instance: Instance, look: Look, url: str = "", path: str
 
 
 def _health(instance: Instance, look: Look) -> tuple[Health, str]:
+    """Return what the instance itself is like: a version is blamed for nothing but this."""
+    if look.spoiled:
+        return "degraded", look.spoiled
     if not look.alive:
         return "degraded", instance.said or "its process is gone"
     if look.ready:

@@ -15,7 +15,7 @@ import pytest
 from agent.actions import Announce, ModelPoint, Refresh, Remove, Repair, Retire, Stage, Staged, Start, Switch
 from agent.actions import Test as Question
 from agent.inference import SelfTestFailed
-from agent.platforms.host import HostPlatform, Refused
+from agent.platforms.host import HostPlatform, NotForHosts
 from agent.platforms.host_files import PathTaken
 from agent.platforms.host_forward import PortTaken
 from agent.platforms.host_orders import ContentChanged, NotRunning
@@ -302,7 +302,7 @@ def test_a_stable_port_that_consumers_know_is_waited_for(site: Any) -> None:
         with pytest.raises(PortTaken):
             site.platform.execute(Switch(two, None))
         seen = site.seen(two)
-        assert seen.health == "degraded"
+        assert seen.health == "progressing"
         assert "Address already in use" in seen.drift
     site.platform.execute(Repair(two, seen.drift))
     assert site.seen(two).health == "current"
@@ -325,8 +325,8 @@ def test_a_forwarder_that_was_killed_is_drift_and_a_repair_brings_it_back(site: 
     url = site.up(one).url
     site.up(other)
     os.kill(site.platform._parts()[0].forwarder.status().pid, signal.SIGKILL)
-    seen = site.until(one, lambda seen: seen.health == "degraded")
-    assert seen.drift == "the forwarder is not running"
+    seen = site.until(one, lambda seen: bool(seen.drift))
+    assert (seen.health, seen.drift) == ("progressing", "the forwarder is not running")
     site.platform.execute(Repair(one, seen.drift))
     assert ask(url)["say"] == "1.0.0"
     assert [one.health for one in site.observe().seen] == ["current", "current"]
@@ -376,7 +376,7 @@ def test_replace_stops_the_old_one_first_and_a_failed_candidate_gives_its_place_
     assert not alive(pid)
     site.until(two, lambda seen: seen.health == "degraded")
     seen = site.seen(one)
-    assert (seen.serving, seen.health, seen.drift) == (True, "degraded", "")
+    assert (seen.serving, seen.health, seen.drift) == (True, "progressing", "")
     site.platform.execute(Retire(two))
     seen = site.seen(one)
     assert seen.drift
@@ -497,7 +497,7 @@ def test_a_link_that_somebody_changed_is_put_right(site: Any) -> None:
     for spoil in (path.unlink, lambda: (path.unlink(), path.symlink_to("/etc/hostname"))):
         spoil()
         seen = site.seen(one)
-        assert (seen.health, seen.drift) == ("degraded", "its stable path leads elsewhere")
+        assert (seen.health, seen.drift) == ("progressing", "its stable path leads elsewhere")
         site.platform.execute(Repair(one, seen.drift))
         assert site.seen(one).health == "current"
         assert json.loads(path.read_text())["say"] == "1.0.0"
@@ -651,7 +651,7 @@ REFUSED = {
 def test_what_a_host_cannot_run_is_refused_with_the_reason(tmp_path: Path, word: str, entry: Entry) -> None:
     platform = HostPlatform(tmp_path, _config())
     assert word.replace("host command", "platform host") in platform.refuses(entry)
-    with pytest.raises(Refused):
+    with pytest.raises(NotForHosts):
         platform.execute(Start(Staged(entry)))
     platform.close()
     assert platform.refuses(Entry("model", "m", "1.0.0", "server", runtime=RUN)) == ""
