@@ -30,6 +30,7 @@ from agent.platforms.kubernetes_objects import MANAGER, Json, Resource
 AT_ONCE: Final = 4
 """Requests that may sensibly be made at once."""
 
+_WATCHES: Final = 28
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 30.0
 _PAGE: Final = 100
@@ -342,8 +343,8 @@ def connect(kubeconfig: str) -> Api:
             where=kubeconfig or "the pod's account",
             do="run the agent in a pod, or set kubeconfig in agent.json",
         ) from None
-    # Kept open between requests; watches come and go beside them.
-    configuration.connection_pool_maxsize = AT_ONCE
+    # Kept open between requests: a watch that ends in time leaves its connection to the one that follows.
+    configuration.connection_pool_maxsize = AT_ONCE + _WATCHES
     return Api(configuration, home)
 
 
