@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from agent.address import Origin
 from agent.config import BadConfig, Config
 from agent.http import (
     Answer,
     Connection,
-    Origin,
     UnexpectedAnswer,
     Unreachable,
     delayed,

@@ -95,6 +95,8 @@ class GitTransport:
         if not self._woken.is_set():
             try:
                 found = self._look(revision)
+            except OSError as error:
+                raise GitFailed(f"{error.strerror or error}", where=str(error.filename or self._repository)) from None
             except Retry:
                 if not self._woken.is_set():
                     raise

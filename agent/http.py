@@ -6,7 +6,6 @@ Nothing is followed, retried or guessed here: an answer is a value, and what is 
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import socket
 import ssl
@@ -16,10 +15,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
-from urllib.parse import urlsplit
+from typing import Final
 
-from agent.wire.errors import EdgeferryError, Retry, Stop
+from agent.address import BadUrl, Origin
+from agent.wire.errors import EdgeferryError, Retry
 
 CHUNK_BYTES: Final = 1 << 18
 _MOST_PROBLEM_BYTES: Final = 64 << 10
@@ -30,12 +29,6 @@ class Unreachable(Retry):
     """No answer came: no network, no such host, nobody listens, or the connection broke."""
 
     code = "EF4020"
-
-
-class BadUrl(Stop):
-    """An address is not one that can be used."""
-
-    code = "EF4021"
 
 
 class UnexpectedAnswer(Retry):
@@ -50,58 +43,6 @@ class CertificateRefused(Retry):
 
     code = "EF4023"
     delay_s = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, host and port of a URL, and the path before everything that is asked there.
-
-    Attributes:
-        prefix: begins with a slash and does not end with one, or is empty.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, url: str) -> Self:
-        """Read an ``http://`` or ``https://`` URL without user, query and fragment.
-
-        Raises:
-            BadUrl: it is something else.
-        """
-        do = "write it like https://hub.example:8443"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise BadUrl(f"{error}", where=url[:200], do=do) from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-            raise BadUrl("not an http or https URL", where=url[:200], do=do)
-        if parts.username is not None or parts.query or parts.fragment:
-            where = f"{parts.scheme}://{parts.hostname}"
-            raise BadUrl("user, password, query and fragment do not belong here", where=where, do=do)
-        return cls(
-            parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
-        )
-
-    @property
-    def loopback(self) -> bool:
-        """Tell whether nothing leaves this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost" or self.host.endswith(".localhost")
-
-    @property
-    def authority(self) -> str:
-        """``host:port``, with the port that is in use."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.prefix}"
 
 
 def tls_context(ca: str = "", certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from agent import durable
+from agent.address import Origin
 from agent.config import BadConfig, Config, dump_config, load_config, read_config
 from agent.fetch import hub_connection
 from agent.fetch_git import checked_url
-from agent.http import Answer, Origin, UnexpectedAnswer, problem_of
+from agent.http import Answer, UnexpectedAnswer, problem_of
 from agent.keys import make_key
 from agent.layout import CONFIG, CREDENTIAL, TRUST
 from agent.wire.canonical import canonical

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from agent.http import Answer, BadUrl, Body, Connection, Opener, Origin, UnexpectedAnswer, delayed, retry_after_s
+from agent.address import BadUrl, Origin, resolve
+from agent.http import Answer, Body, Connection, Opener, UnexpectedAnswer, delayed, retry_after_s
 from agent.wire.canonical import digest as digest_of
 from agent.wire.canonical import is_digest
 from agent.wire.errors import Retry, Stop
@@ -209,15 +210,12 @@ class Registry:
         return self._lines[key]
 
     def _follow(self, origin: Origin, target: str, body: Body) -> tuple[Origin, str]:
-        here = f"{origin.scheme}://{origin.authority}{origin.prefix}{target}"
-        location = urlsplit(urljoin(here, body.headers.get("location", "")))
         try:
-            following = Origin.parse(f"{location.scheme}://{location.netloc}")
+            here = f"{origin.scheme}://{origin.authority}{origin.prefix}{target}"
+            following, path = resolve(body.headers.get("location", ""), here)
         except BadUrl as error:
             raise RegistryFault(f"redirects to nowhere: {error.what}", where=body.where) from None
-        if following.scheme != "https":
-            self._check_plain(following)
-        path = location.path + (f"?{location.query}" if location.query else "")
+        self._check_plain(following)
         home = self._origin
         if (following.scheme, following.authority) == (home.scheme, home.authority) and path.startswith(home.prefix):
             return home, path.removeprefix(home.prefix)
@@ -240,14 +238,13 @@ class Registry:
         if scheme.lower() != "bearer":
             raise RegistryRefuses("it wants a login, and there is none", where=str(self._origin), do=_LOGIN_ADVICE)
         asked = dict(_CHALLENGE.findall(rest))
-        url = urlsplit(asked.get("realm", ""))
         try:
-            realm = Origin.parse(f"{url.scheme}://{url.netloc}")
+            realm, path = resolve(asked.get("realm", ""))
         except BadUrl:
             raise RegistryFault("it names no place that gives tokens", where=str(self._origin)) from None
         self._check_plain(realm)
-        query = {"service": asked.get("service", ""), "scope": f"repository:{repository}:pull"}
-        path = f"{url.path or '/'}?{f'{url.query}&' if url.query else ''}{urlencode(query)}"
+        query = urlencode({"service": asked.get("service", ""), "scope": f"repository:{repository}:pull"})
+        path = f"{path}{'&' if '?' in path else '?'}{query}"
         headers = {"Accept": "application/json"} | ({"Authorization": _basic(login)} if login is not None else {})
         answer = self._line(realm).ask("GET", path, headers, most_bytes=_MOST_TOKEN_BYTES)
         return f"Bearer {_token(answer, str(realm))}"

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote
 
+from agent.address import BadUrl, Origin, resolve
 from agent.config import Config
-from agent.http import CHUNK_BYTES, Body, Connection, Origin, tls_context
+from agent.http import CHUNK_BYTES, Body, Connection, tls_context
 from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, REGISTRIES
 from agent.oci import (
     MOST_MANIFEST_BYTES,
@@ -126,14 +127,12 @@ class Sources:
         return self._registries[host]
 
     def _site(self, url: str) -> tuple[Connection, str]:
-        parts = urlsplit(url)
-        origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
+        origin, path = resolve(url)
         if origin.scheme == "http" and not origin.loopback and origin.authority not in self._plain:
-            raise BadReference(f"{url[:200]}: plain HTTP to another machine", do="use https")
+            raise BadReference("plain HTTP to another machine", where=str(origin), do="use https")
         if str(origin) not in self._sites:
             self._sites[str(origin)] = self._connect(origin)
-        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        return self._sites[str(origin)], path + (f"?{parts.query}" if parts.query else "")
+        return self._sites[str(origin)], path
 
     def _connect(self, origin: Origin) -> Connection:
         if origin.scheme != "https":
@@ -149,9 +148,9 @@ class Sources:
 
     def _local(self, ref: str) -> tuple[Path, str]:
         """Return the root that allows a ``file://`` reference, and the path below it."""
-        parts = urlsplit(ref)
-        path = Path(unquote(parts.path))
-        if parts.netloc or not path.is_absolute() or ".." in path.parts:
+        host, slash, below = ref.removeprefix("file://").partition("/")
+        path = Path(unquote(slash + below))
+        if host or not path.is_absolute() or ".." in path.parts:
             raise BadReference(f"{ref[:200]!r} is no absolute path", do="write it like file:///srv/models/a.onnx")
         for root in self._config.file_roots:
             if path.is_relative_to(root) and path != Path(root):
@@ -285,7 +284,7 @@ def _get(site: Site, url: str, headers: Mapping[str, str]) -> Iterator[Body]:
         body = connection.open("GET", path, {"Accept-Encoding": "identity", **headers})
         try:
             if body.status in REDIRECTS:
-                url = urljoin(url, body.headers.get("location", ""))
+                url = _joined(body, url)
                 continue
             if body.status == 404:
                 raise NotInRegistry("it is not there", where=body.where)
@@ -297,6 +296,14 @@ def _get(site: Site, url: str, headers: Mapping[str, str]) -> Iterator[Body]:
                 connection.close()
         return
     raise RegistryFault(f"more than {_MOST_REDIRECTS} redirects", where=url[:200])
+
+
+def _joined(body: Body, url: str) -> str:
+    try:
+        origin, path = resolve(body.headers.get("location", ""), url)
+    except BadUrl as error:
+        raise RegistryFault(f"redirects to nowhere: {error.what}", where=body.where) from None
+    return f"{origin}{path}"
 
 
 def _whole(stream: Stream, digest: str, where: str) -> bytes:
