@@ -16,9 +16,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agent.wire.errors import EdgeferryError
-from gitops.serve import poll
 from gitops.serve.faults import (
     PROBLEM,
+    BadRequest,
     Broken,
     NotFound,
     NotReady,
@@ -29,8 +29,11 @@ from gitops.serve.faults import (
 )
 from gitops.serve.git_http import GitHttp
 from gitops.serve.hooks import Hooks
+from gitops.serve.identity import cluster_of
 from gitops.serve.notifier import Notifier
 from gitops.serve.overlays import Overlays
+from gitops.serve.poll import PATH, Polls
+from gitops.serve.registered import Roll
 from gitops.serve.registration import Registration
 from gitops.serve.registry import Registry, registry_problem
 from gitops.serve.reports import Reports
@@ -50,15 +53,17 @@ class App:
 
     Attributes:
         notifier: tell it what was published.
+        polls: answers the polls, below the application: see gitops/serve/protocol.py.
     """
 
     def __init__(self, view: HubView, notifier: Notifier) -> None:
         self.notifier = notifier
         self._view = view
+        self._roll = Roll(view.store)
         overlays = Overlays(view.clusters, view.objects, view.artifacts)
-        self._poll = poll.Poll(view, overlays, notifier)
+        self.polls = Polls(view, overlays, notifier, self._roll)
         self._rest = Starlette(
-            routes=_routes(view, overlays),
+            routes=_routes(view, overlays, self._roll),
             exception_handlers={EdgeferryError: _refuse, HTTPException: _refuse_http, Exception: _break},
         )
 
@@ -66,18 +71,18 @@ class App:
         """Answer one request, or run through start and stop."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"] == poll.PATH:
-            await self._poll(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
+        self._roll.newest()
         self.notifier.attach(asyncio.get_running_loop())
         chores = [asyncio.create_task(one) for one in (self._recheck(), self._flush())]
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        self.notifier.detach()
+        self.notifier.attach(None)
+        self.polls.close()
         for chore in chores:
             chore.cancel()
         await asyncio.gather(*chores, return_exceptions=True)
@@ -85,23 +90,19 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _recheck(self) -> None:
-        """Wake the polls of clusters whose registration has changed: they look again at who they are."""
-        store = self._view.store
-        mark = store.registrations_mark()
-        known = {one.name: (one.key, one.joined_at) for one in store.registrations()}
+        """Let the polls of clusters whose registration has changed look again at who they are."""
+        known = self._roll.recent
         while True:
             await asyncio.sleep(RECHECK_S)
             try:
-                newest = store.registrations_mark()
-                if newest == mark:
-                    continue
-                now = {one.name: (one.key, one.joined_at) for one in await run_in_threadpool(store.registrations)}
+                newest = await run_in_threadpool(self._roll.newest)
             except Exception:
                 _log.exception("the registrations cannot be read")  # the store may come back: look again
                 continue
-            waiting = self.notifier.waiting()
-            self.notifier.published(one for one in waiting if one not in now or now[one] != known.get(one))
-            mark, known = newest, now
+            if newest is not known:
+                gone = self.notifier.waiting() - newest.by_name.keys()  # also who joined and left between two looks
+                self.notifier.published(newest.changed_since(known) | gone)
+                known = newest
 
     async def _flush(self) -> None:
         while True:
@@ -122,9 +123,9 @@ def create_app(view: HubView, notifier: Notifier | None = None) -> App:
     return App(view, Notifier() if notifier is None else notifier)
 
 
-def _routes(view: HubView, overlays: Overlays) -> Sequence[Route]:
-    registration, reports = Registration(view, overlays), Reports(view)
-    git, registry = GitHttp(view, overlays), Registry(view, overlays)
+def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
+    registration, reports = Registration(view, overlays), Reports(view, roll)
+    git, registry = GitHttp(view, overlays, roll), Registry(view, overlays, roll)
     hooks, status = Hooks(view), Status(view)
 
     async def healthz(_: Request) -> Response:
@@ -142,7 +143,12 @@ def _routes(view: HubView, overlays: Overlays) -> Sequence[Route]:
         await run_in_threadpool(look)
         return JSONResponse({"status": "ready"})
 
+    async def poll(request: Request) -> Response:
+        cluster_of(request, roll.newest())
+        raise BadRequest("a poll has no body and waits for no other answer", do="ask with a plain GET")
+
     return [
+        Route(PATH.decode(), poll),
         Route("/v1/register", registration.post, methods=["POST"]),
         Route("/v1/reports", reports.post, methods=["POST"]),
         Route("/v1/status", status.get),

@@ -13,6 +13,7 @@ from gitops.serve.faults import NotFound
 from gitops.serve.git_protocol import Repository, advertise, answer
 from gitops.serve.identity import cluster_of
 from gitops.serve.overlays import Overlays
+from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
 _MOST_BYTES: Final = 2 << 20
@@ -23,8 +24,9 @@ _HEADERS: Final = {"cache-control": "no-cache"}
 class GitHttp:
     """Answers Git's two requests for the virtual repository of the cluster that asks."""
 
-    def __init__(self, view: HubView, overlays: Overlays) -> None:
+    def __init__(self, view: HubView, overlays: Overlays, roll: Roll) -> None:
         self._view = view
+        self._roll = roll
         self._overlays = overlays
 
     async def refs(self, request: Request) -> Response:
@@ -46,7 +48,7 @@ class GitHttp:
         return Response(data, media_type=f"application/x-{_UPLOAD_PACK}-result", headers=_HEADERS)
 
     def _open(self, request: Request) -> Repository:
-        cluster = cluster_of(request.scope, self._view.store)
+        cluster = cluster_of(request, self._roll.newest())
         if request.path_params["cluster"].removesuffix(".git") != cluster:
             raise NotFound("no such repository", do=f"this cluster's is /git/{cluster}")
         self._view.store.touch(cluster, self._view.now())

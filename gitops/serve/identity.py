@@ -6,15 +6,15 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
+from typing import Final
 
-from starlette.types import Scope
+from starlette.requests import Request
 
 from gitops.serve.faults import Unauthenticated
-from gitops.serve.notifier import Connection
-from gitops.store import Store
+from gitops.serve.registered import Registered
 
-_ADVICE = "join again, or ask who runs the hub"
+CERTIFICATE: Final = "edgeferry.certificate"
+"""Key of the ASGI scope's state: (name, key) that the client proved in the TLS handshake, or None."""
 
 
 def hash_secret(secret: str) -> bytes:
@@ -22,70 +22,63 @@ def hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def cluster_of(scope: Scope, store: Store) -> str:
-    """Return the registered cluster that sent a request.
+def identify(certificate: tuple[str, str] | None, authorization: str, registered: Registered) -> str:
+    """Return the registered cluster that asks.
 
     A client certificate counts before a credential: its name must be registered, with the key of the
     certificate. A credential comes as ``Bearer CREDENTIAL``, or as ``Basic CLUSTER:CREDENTIAL`` for stock Git.
 
+    Args:
+        certificate: name and key that the TLS handshake proved; None without a certificate.
+        authorization: the header; empty for none.
+        registered: who may ask.
+
     Raises:
         Unauthenticated: none of these, or none that is registered.
     """
-    connection = connection_of(scope)
-    if connection is not None and connection.certificate is not None:
-        name, key = connection.certificate
-        registration = store.registration(name)
-        if registration is not None and hmac.compare_digest(registration.key, key):
-            return name
-        raise Unauthenticated("this certificate is of no registered cluster", do=_ADVICE)
-    scheme, value = _authorization(scope["headers"])
-    found: str | None = None
-    if scheme == "bearer":
-        found = store.cluster_of(hash_secret(value))
-    elif scheme == "basic":
-        claimed, secret = _basic(value)
-        found = store.cluster_of(hash_secret(secret))
-        if found != claimed:
-            found = None
+    if certificate is not None:
+        found = registered.with_certificate(*certificate)
+    else:
+        scheme, _, value = authorization.partition(" ")
+        claimed, secret = _basic(value) if scheme.lower() == "basic" else (None, value.strip())
+        known = scheme.lower() in ("basic", "bearer")
+        found = registered.with_credential(hash_secret(secret), claimed) if known else None
     if found is None:
-        raise Unauthenticated("no credential of a registered cluster", do=_ADVICE)
+        raise Unauthenticated(
+            "no certificate or credential of a registered cluster", do="join again, or ask who runs the hub"
+        )
     return found
 
 
-def join_token(scope: Scope) -> str:
+def cluster_of(request: Request, registered: Registered) -> str:
+    """Return the registered cluster that sent a request; see ``identify``.
+
+    Raises:
+        Unauthenticated: nobody known.
+    """
+    certificate = request.scope.get("state", {}).get(CERTIFICATE)
+    return identify(certificate, request.headers.get("authorization", ""), registered)
+
+
+def bearer(request: Request) -> str:
     """Return the token of ``Authorization: Bearer``; empty for none."""
-    scheme, value = _authorization(scope["headers"])
-    return value if scheme == "bearer" else ""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
-def check_operator(scope: Scope, operator_token: str) -> None:
+def check_operator(request: Request, operator_token: str) -> None:
     """Let only a person with the operator token on.
 
     Raises:
         Unauthenticated: another token, or none.
     """
-    shown = join_token(scope)
-    if not operator_token or not hmac.compare_digest(hash_secret(shown), hash_secret(operator_token)):
+    if not operator_token or not hmac.compare_digest(hash_secret(bearer(request)), hash_secret(operator_token)):
         raise Unauthenticated("no operator token", do="send the token from operator.token as `Authorization: Bearer`")
-
-
-def connection_of(scope: Scope) -> Connection | None:
-    """Return what the server knows of the connection; None under another server than ours."""
-    found = scope.get("extensions", {}).get("edgeferry")
-    return found if isinstance(found, Connection) else None
-
-
-def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, rest = value.decode("latin-1").partition(" ")
-            return scheme.lower(), rest.strip()
-    return "", ""
 
 
 def _basic(value: str) -> tuple[str, str]:
     try:
         user, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except (binascii.Error, UnicodeError):
         return "", ""
     return user, secret

@@ -127,11 +127,6 @@ class Overlays:
                 yield f"{prefix}{name}", GitObject(oid, blob_kind, blob)
 
 
-def etag(commit: str) -> bytes:
-    """Return the ETag of an overlay."""
-    return b'"%b"' % commit.encode()
-
-
 def _tree_of(commit: bytes) -> str:
     return commit[5:45].decode()
 

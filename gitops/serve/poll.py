@@ -1,90 +1,196 @@
-"""``GET /v1/overlay``: the long poll, answered below the router because thousands of agents ask all the time."""
+"""``GET /v1/overlay``: the long poll.
+
+Thousands of agents ask all the time and mostly learn nothing, so a poll is no request of the application: the
+connection hands it over as a value, and it is answered by callbacks, without a task of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import re
-from typing import Final
-
-from starlette.types import Receive, Scope, Send
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from agent.wire.errors import EdgeferryError
 from agent.wire.overlay import MEDIA_TYPE, pack
-from gitops.serve.faults import PROBLEM, BadRequest, NothingPublished, Unauthenticated, WrongMethod, problem, status_of
-from gitops.serve.identity import cluster_of, connection_of
+from gitops.serve.faults import PROBLEM, BadRequest, Broken, NothingPublished, Unauthenticated, problem, status_of
+from gitops.serve.identity import identify
 from gitops.serve.notifier import Notifier
-from gitops.serve.overlays import Overlays, etag
+from gitops.serve.overlays import Overlays
+from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
-PATH: Final = "/v1/overlay"
+PATH: Final = b"/v1/overlay"
 MOST_S: Final = 300.0
 """A poll is held so long at most, whatever it asks for."""
 
 JITTER: Final = 0.1
+
+TICK_S: Final = 0.125
+"""Waits end on whole ticks: waking for many polls at once costs half of waking for each."""
+
 _WAIT: Final = re.compile(rb"(?:^|&)wait=(\d{1,6}(?:\.\d{1,3})?)(?:&|$)")
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One poll as it came.
+
+    Attributes:
+        query: of the URL.
+        known: ``If-None-Match``: the overlay that the agent has; empty for none.
+        authorization: the header; empty for none.
+        certificate: name and key that the TLS handshake proved; None without a certificate.
+    """
+
+    query: bytes
+    known: bytes
+    authorization: bytes
+    certificate: tuple[str, str] | None
+
+
+class Asker(Protocol):
+    """The connection that a poll came by."""
+
+    def reply(self, status: int, headers: bytes, body: bytes) -> None:
+        """Send the answer: header lines, each with its end, and a body; called once."""
+
+
+class Polls:
+    """Answers polls: at once when the cluster has another overlay than the agent knows, else after the wait.
+
+    The wait is spread by ± 10 %, so that agents that started together do not ask together. A poll whose
+    registration ends while it waits is refused then.
+    """
+
+    def __init__(self, view: HubView, overlays: Overlays, notifier: Notifier, roll: Roll) -> None:
+        self.view = view
+        self.overlays = overlays
+        self.notifier = notifier
+        self.roll = roll
+        self.packers = ThreadPoolExecutor(2, "edgeferry-pack")
+
+    def begin(self, ask: Ask, asker: Asker) -> Poll:
+        """Take one poll; it is answered before or after this returns."""
+        poll = Poll(self, ask, asker)
+        poll.attempt(poll.begin)
+        return poll
+
+    def close(self) -> None:
+        """Let the threads that pack overlays end."""
+        self.packers.shutdown(wait=False)
 
 
 class Poll:
-    """Answers polls: at once when the cluster has another overlay than the agent knows, else after the wait.
+    """One poll, from its question to its answer. All of it runs on the loop."""
 
-    The wait is spread by ± 10 %, so that agents that started together do not ask together. A connection whose
-    registration ends while it waits is refused then and there.
-    """
+    __slots__ = ("_ask", "_asker", "_cluster", "_commit", "_polls", "_timer", "answered")
 
-    def __init__(self, view: HubView, overlays: Overlays, notifier: Notifier) -> None:
-        self._view = view
-        self._overlays = overlays
-        self._notifier = notifier
+    def __init__(self, polls: Polls, ask: Ask, asker: Asker) -> None:
+        self._polls = polls
+        self._ask = ask
+        self._asker = asker
+        self._cluster = ""
+        self._commit: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.answered = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one poll: 200 with the overlay, 304, or a problem."""
+    def begin(self) -> None:
+        """Answer at once or start to wait.
+
+        Raises:
+            EdgeferryError: what to refuse it with.
+        """
+        polls = self._polls
+        wait_s = _wait_s(self._ask.query)
+        cluster = self._identify()
+        polls.view.store.touch(cluster, polls.view.now())
+        commit = polls.overlays.current(cluster)
+        if wait_s == 0 or (commit is not None and self._ask.known[1:-1] != commit.encode()):
+            self._answer(commit)
+            return
+        self._cluster, self._commit = cluster, commit
+        polls.notifier.add(cluster, self.look)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + min(wait_s, MOST_S) * (1 - JITTER + 2 * JITTER * polls.view.jitter())
+        self._timer = loop.call_at(math.ceil(end_s / TICK_S) * TICK_S, self.expire)
+
+    def look(self) -> None:
+        """There may be news, or the registration may have ended."""
+        self.attempt(self._look)
+
+    def expire(self) -> None:
+        """End the wait: nothing was told meanwhile, and the agent asks again at once."""
+        if self._timer is not None:
+            self.cancel()
+            self.attempt(lambda: self._answer(self._commit))
+
+    def attempt(self, part: Callable[[], None]) -> None:
+        """Do a part; a fault ends the poll with a problem."""
         try:
-            commit = await self._look(scope)
+            part()
         except EdgeferryError as error:
-            await _refuse(error, send)
-            return
-        if commit is None:
-            return
-        head: list[tuple[bytes, bytes]] = [(b"etag", etag(commit))]
-        if etag(commit) == _known(scope):
-            await _answer(send, 304, head, b"")
-        else:
-            body = await asyncio.to_thread(lambda: pack(self._overlays.files(commit)))
-            head += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
-            await _answer(send, 200, head, b"" if scope["method"] == "HEAD" else body)
+            self.cancel()
+            self._refuse(error)
+        except Exception:
+            _log.exception("a poll of %r failed", self._cluster)
+            self.cancel()
+            self._refuse(Broken("the hub has a fault of its own", do="see its log"))
 
-    async def _look(self, scope: Scope) -> str | None:
-        """Return the commit to answer with, perhaps the one that the agent knows; None when nobody listens."""
-        if scope["method"] not in ("GET", "HEAD"):
-            raise WrongMethod(f"{scope['method']} {PATH}", do="use GET")
-        view, known, loop = self._view, _known(scope), asyncio.get_running_loop()
-        connection = connection_of(scope)
-        wait_s = min(_wait_s(scope["query_string"]), MOST_S) * (1 - JITTER + 2 * JITTER * view.jitter())
-        deadline = loop.time() + wait_s
-        while True:
-            cluster = cluster_of(scope, view.store)
-            view.store.touch(cluster, view.now())
-            commit = self._overlays.current(cluster)
-            left_s = deadline - loop.time()
-            if left_s <= 0 or self._notifier.closed or (commit is not None and etag(commit) != known):
-                break
-            await self._notifier.wait(cluster, left_s, connection)
-            if connection is not None and connection.lost:
-                return None
+    def cancel(self) -> None:
+        """Wait no longer, and do not answer: the client is gone, or the answer follows here."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._polls.notifier.remove(self._cluster, self.look)
+
+    def _look(self) -> None:
+        commit = self._polls.overlays.current(self._identify())
+        if commit is not None and self._ask.known[1:-1] != commit.encode():
+            self.cancel()
+            self._answer(commit)
+
+    def _refuse(self, error: EdgeferryError) -> None:
+        headers = b"content-type: %b\r\n" % PROBLEM
+        if isinstance(error, Unauthenticated):
+            headers += b'www-authenticate: Bearer realm="edgeferry"\r\n'
+        self._reply(status_of(error), headers, problem(error))
+
+    def _identify(self) -> str:
+        ask, roll = self._ask, self._polls.roll
+        try:
+            return identify(ask.certificate, ask.authorization.decode("latin-1"), roll.recent)
+        except Unauthenticated:  # it may have joined a moment ago, at another hub on the same database
+            return identify(ask.certificate, ask.authorization.decode("latin-1"), roll.newest())
+
+    def _answer(self, commit: str | None) -> None:
         if commit is None:
             raise NothingPublished(
                 "no release has been published for this cluster",
                 do="add clusters/NAME.yaml to the model repository; it comes by itself then",
             )
-        return commit
+        if self._ask.known[1:-1] == commit.encode():
+            self._reply(304, b'etag: "%b"\r\n' % commit.encode(), b"")
+            return
+        loop = asyncio.get_running_loop()
+        packing = loop.run_in_executor(self._polls.packers, self._packed, commit)
+        packing.add_done_callback(lambda done: self._send(commit, done))
 
+    def _packed(self, commit: str) -> bytes:
+        return pack(self._polls.overlays.files(commit))
 
-def _known(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            known: bytes = value
-            return known
-    return b""
+    def _send(self, commit: str, packing: asyncio.Future[bytes]) -> None:
+        headers = b'etag: "%b"\r\ncontent-type: %b\r\n' % (commit.encode(), MEDIA_TYPE.encode())
+        self.attempt(lambda: self._reply(200, headers, packing.result()))
+
+    def _reply(self, status: int, headers: bytes, body: bytes) -> None:
+        self.answered = True
+        self._asker.reply(status, headers, body)
 
 
 def _wait_s(query: bytes) -> float:
@@ -92,16 +198,3 @@ def _wait_s(query: bytes) -> float:
     if found is None and b"wait" in query:
         raise BadRequest("wait is not a number of seconds", do="use wait=30")
     return float(found[1]) if found else 0.0
-
-
-async def _refuse(error: EdgeferryError, send: Send) -> None:
-    body = problem(error)
-    head = [(b"content-type", PROBLEM), (b"content-length", b"%d" % len(body))]
-    if isinstance(error, Unauthenticated):
-        head.append((b"www-authenticate", b'Bearer realm="edgeferry"'))
-    await _answer(send, status_of(error), head, body)
-
-
-async def _answer(send: Send, status: int, head: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body})

@@ -17,7 +17,7 @@ from agent.wire.release import NAME, decode_release
 from agent.wire.signature import fingerprint, is_public_key
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, TokenRefused
-from gitops.serve.identity import hash_secret, join_token
+from gitops.serve.identity import bearer, hash_secret
 from gitops.serve.overlays import Overlays
 from gitops.serve.view import HubView
 
@@ -39,7 +39,7 @@ class Registration:
     async def post(self, request: Request) -> Response:
         """Answer one registration."""
         body = await read_body(request, _MOST_BYTES)
-        token = join_token(request.scope)
+        token = bearer(request)
         return JSONResponse(await run_in_threadpool(self._join, token, body), headers={"cache-control": "no-store"})
 
     def _join(self, token: str, body: bytes) -> Json:

@@ -23,6 +23,7 @@ from gitops.oci_manifest import BadManifest, read_manifest
 from gitops.serve.faults import status_of
 from gitops.serve.identity import cluster_of
 from gitops.serve.overlays import Overlays
+from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
 _VERSION: Final = {"docker-distribution-api-version": "registry/2.0"}
@@ -42,13 +43,14 @@ class Span:
 class Registry:
     """Answers pulls. Bytes go from disk to socket in pieces, as fast as the reader takes them."""
 
-    def __init__(self, view: HubView, overlays: Overlays) -> None:
+    def __init__(self, view: HubView, overlays: Overlays, roll: Roll) -> None:
         self._view = view
+        self._roll = roll
         self._overlays = overlays
 
     async def base(self, request: Request) -> Response:
         """Answer ``GET /v2/``: this is a registry, and you may use it."""
-        cluster_of(request.scope, self._view.store)
+        cluster_of(request, self._roll.newest())
         return JSONResponse({}, headers=_VERSION)
 
     async def manifest(self, request: Request) -> Response:
@@ -91,7 +93,7 @@ class Registry:
             return b""
 
     async def _granted(self, request: Request) -> str:
-        cluster = cluster_of(request.scope, self._view.store)
+        cluster = cluster_of(request, self._roll.newest())
         repository, wanted = request.path_params["repository"], request.path_params["digest"]
         grants = await run_in_threadpool(self._overlays.grants, cluster)
         if (repository, wanted) not in grants:

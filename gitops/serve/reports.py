@@ -16,6 +16,7 @@ from agent.wire.signature import REPORT, verify
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, OtherCluster, Unauthenticated
 from gitops.serve.identity import cluster_of
+from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
 SIGNATURE_HEADER: Final = "Edgeferry-Signature"
@@ -30,12 +31,13 @@ _MOST_EVENTS: Final = 4096
 class Reports:
     """Takes reports; wakes the hub only when one says something that placement or a rollout looks at."""
 
-    def __init__(self, view: HubView) -> None:
+    def __init__(self, view: HubView, roll: Roll) -> None:
         self._view = view
+        self._roll = roll
 
     async def post(self, request: Request) -> Response:
         """Answer one report with 204."""
-        cluster = cluster_of(request.scope, self._view.store)
+        cluster = cluster_of(request, self._roll.newest())
         body = await read_body(request, MOST_BYTES)
         await run_in_threadpool(self._take, cluster, body, request.headers.get(SIGNATURE_HEADER, ""))
         return Response(status_code=204)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import resource
 import socket
 import ssl
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +76,6 @@ class Server:
         self.url = f"{'http' if tls is None else 'https'}://{_bracketed(host)}:{self.port}"
         config = uvicorn.Config(
             app,
-            http=HubProtocol,
             ws="none",
             loop="asyncio",
             lifespan="on",
@@ -91,7 +90,8 @@ class Server:
         )
         config.load()
         config.ssl = context
-        self._server = _Uvicorn(config, app)
+        config.http_protocol_class = partial(HubProtocol, app.polls)  # type: ignore[assignment]  # uvicorn calls it
+        self._server = _Uvicorn(config)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -135,23 +135,15 @@ class NotStarted(Stop):
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that says when it runs, and ends the long polls before it waits for them."""
+    """uvicorn that says when it runs."""
 
-    def __init__(self, config: uvicorn.Config, app: App) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._app = app
         self.running = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.running.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in list(self.server_state.connections):
-            connection.shutdown()  # first, so that the answers to the polls say that the connection closes
-        self._app.notifier.close()
-        await asyncio.sleep(0)
-        await super().shutdown(sockets)
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

@@ -24,7 +24,7 @@ class Status:
 
     async def get(self, request: Request) -> Response:
         """Answer one look."""
-        check_operator(request.scope, self._view.operator_token)
+        check_operator(request, self._view.operator_token)
         shown = await run_in_threadpool(self._show, request.query_params.get("cluster"))
         return JSONResponse(shown, headers={"cache-control": "no-store"})
 

@@ -32,6 +32,15 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What a cluster proves itself by: the key that it registered, or its credential."""
+
+    name: str
+    key: str
+    credential_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StoredReport:
     """The newest report of a cluster, and when the hub took it."""
 
@@ -82,8 +91,8 @@ class Store(Protocol):
     def registrations_mark(self) -> int:
         """Return a number that grows with every join and revocation, also by another process."""
 
-    def cluster_of(self, credential_sha256: bytes) -> str | None:
-        """Return which cluster a credential belongs to."""
+    def identities(self) -> tuple[Identity, ...]:
+        """Return what every registered cluster proves itself by."""
 
     def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
         """Keep a join token: for one cluster, one use, until it expires."""

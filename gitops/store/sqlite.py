@@ -13,7 +13,7 @@ from agent.wire.canonical import canonical
 from agent.wire.facts import Fact, decode_fact, encode_fact
 from agent.wire.fields import Fields
 from agent.wire.report import Report, decode_report
-from gitops.store import Audit, Registration, StoredEvent, StoredReport
+from gitops.store import Audit, Identity, Registration, StoredEvent, StoredReport
 from gitops.store.database import Database
 from gitops.store.event_log import put_events, read_events, read_newest_events
 from gitops.store.matters import what_matters
@@ -62,10 +62,9 @@ class SqliteStore:
         row = self._db.read().execute("SELECT value FROM marks WHERE name = 'registrations'").fetchone()
         return int(row[0])
 
-    def cluster_of(self, credential_sha256: bytes) -> str | None:
+    def identities(self) -> tuple[Identity, ...]:
         """See ``Store``."""
-        row = self._db.read().execute("SELECT name FROM clusters WHERE credential = ?", (credential_sha256,)).fetchone()
-        return None if row is None else str(row[0])
+        return tuple(Identity(*row) for row in self._db.read().execute("SELECT name, key, credential FROM clusters"))
 
     def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
         """See ``Store``."""

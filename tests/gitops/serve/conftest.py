@@ -75,7 +75,8 @@ class Hub:
             now=lambda: self.now,
             jitter=lambda: 0.5,
         )
-        self.server = Server(create_app(view, self.notifier), tls=self.tls)
+        self.app = create_app(view, self.notifier)
+        self.server = Server(self.app, tls=self.tls)
         self.port, self.url = self.server.port, self.server.url
 
     def cluster_commit(self, cluster: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,3 +183,97 @@ def test_polls_write_nothing(hub: Any) -> None:
     connection.close()
     assert {path.name: path.stat().st_size for path in hub.root.glob("hub.sqlite*")} == before
     assert hub.store.registrations()[0].seen_at == hub.now
+
+
+def raw_poll(hub: Any, commit: str, query: str = "", more: str = "", version: str = "1.1") -> bytes:
+    return (
+        f'GET {URL}{query} HTTP/{version}\r\nhost: x\r\nif-none-match: "{commit}"\r\n'
+        f"authorization: Bearer {hub.credentials['milan-01']}\r\n{more}\r\n"
+    ).encode()
+
+
+def talk(hub: Any, *requests: bytes) -> bytes:
+    """Send requests in one go, the last of which asks to close, and return all answers."""
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=30) as connection:
+        connection.sendall(b"".join(requests))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+CLOSE = "connection: close\r\n"
+
+
+def test_a_request_behind_a_waiting_poll_ends_the_wait(hub: Any) -> None:
+    hub.join("milan-01")
+    commit = hub.publish("milan-01")
+    other = f"GET /healthz HTTP/1.1\r\nhost: x\r\n{CLOSE}\r\n".encode()
+    answers = talk(hub, raw_poll(hub, commit, "?wait=250"), raw_poll(hub, commit, "?wait=250"), other)
+    assert answers.count(b"304 Not Modified") == 2
+    assert answers.endswith(b'{"status":"ok"}')
+
+
+def test_a_request_behind_an_overlay_that_is_being_packed_is_not_answered_out_of_turn(hub: Any) -> None:
+    hub.join("milan-01")
+    hub.publish("milan-01", {"a": b"b"})
+    answers = talk(hub, raw_poll(hub, "0" * 40), raw_poll(hub, "0" * 40))
+    assert answers.startswith(b"HTTP/1.1 200 OK")
+    assert answers.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in answers
+
+
+def test_a_poll_behind_another_request_is_told_to_wait_its_turn(hub: Any) -> None:
+    hub.join("milan-01")
+    commit = hub.publish("milan-01")
+    answers = talk(hub, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", raw_poll(hub, commit, more=CLOSE))
+    assert answers.index(b"200 OK") < answers.index(b"400 Bad Request")
+    assert b"EF3104" in answers
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        pytest.param("content-length: 2\r\n" + CLOSE + "\r\n{}", b"400", id="with a body"),
+        pytest.param("transfer-encoding: chunked\r\n" + CLOSE + "\r\n0\r\n", b"400", id="with chunks"),
+        pytest.param(CLOSE, b"304", id="that closes"),
+    ],
+)
+def test_a_poll(hub: Any, more: str, status: bytes) -> None:
+    hub.join("milan-01")
+    commit = hub.publish("milan-01")
+    assert talk(hub, raw_poll(hub, commit, more=more)).startswith(b"HTTP/1.1 " + status)
+
+
+def test_an_old_client_is_answered_and_left(hub: Any) -> None:
+    hub.join("milan-01")
+    commit = hub.publish("milan-01")
+    assert talk(hub, raw_poll(hub, commit, version="1.0")).startswith(b"HTTP/1.1 304")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_a_poll_is_a_get(hub: Any, method: str) -> None:
+    hub.join("milan-01")
+    assert hub.ask(method, URL, bearer=hub.credentials["milan-01"]).status == 405
+
+
+def test_a_credential_counts_the_moment_it_was_given_elsewhere(hub: Any) -> None:
+    hub.join("milan-01")
+    hub.publish("milan-01")
+    assert poll(hub, "milan-01").status == 200
+    hub.join("turin-01")
+    hub.publish("turin-01")
+    assert poll(hub, "turin-01").status == 200
+
+
+def test_an_overlay_that_cannot_be_read_is_a_fault_of_the_hub(hub: Any) -> None:
+    hub.join("milan-01")
+    hub.commits["milan-01"] = "0" * 40
+    answer = poll(hub, "milan-01", "1" * 40)
+    assert (answer.status, answer.json["code"]) == (500, "EF3112")
+    assert hub.ask("GET", "/healthz").status == 200
+
+
+def test_an_idle_connection_is_closed_after_a_while(make_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitops.serve.server.KEEP_ALIVE_S", 0.3)
+    hub = make_hub()
+    hub.join("milan-01")
+    commit = hub.publish("milan-01")
+    assert talk(hub, raw_poll(hub, commit), raw_poll(hub, commit)).count(b"304 Not Modified") == 2

@@ -132,6 +132,7 @@ def test_a_revoked_cluster_keeps_no_way_in_by_its_certificate(tls_hub: Any, auth
     connection = client(tls_hub, authority, authority.issue("milan-01", agent_key(tls_hub.keys["milan-01"])))
     assert tls_hub.ask("GET", "/v1/overlay", connection=connection).status == 200
     tls_hub.store.revoke("milan-01", "ann", tls_hub.now)
+    assert tls_hub.ask("GET", "/v2/", connection=connection).status == 401
     assert tls_hub.ask("GET", "/v1/overlay", connection=connection).status == 401
     connection.close()
 
@@ -275,7 +276,7 @@ def test_no_answer_names_the_server_or_its_clock(hub: Any) -> None:
 
 def test_an_address_in_use_is_a_coded_fault(hub: Any, make_hub: Any) -> None:
     with pytest.raises(ListenFailed) as refused:
-        Server(hub.server._server._app, "127.0.0.1", hub.port)
+        Server(hub.app, "127.0.0.1", hub.port)
     assert "EF3130" in str(refused.value)
 
 
@@ -285,7 +286,7 @@ def test_certificates_that_cannot_be_used_are_a_coded_fault(hub: Any, authority:
     (tmp_path / "text").write_text("no certificate")
     for tls in (Tls(tmp_path / "absent", key), Tls(certificate, other), Tls(certificate, key, tmp_path / "text")):
         with pytest.raises(BadTls):
-            Server(hub.server._server._app, tls=tls)
+            Server(hub.app, tls=tls)
 
 
 def test_the_hub_stops_while_a_download_runs(make_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
