@@ -24,6 +24,7 @@ from agent.platforms.kubernetes_errors import (
     ObjectShared,
     OutOfScope,
 )
+from agent.platforms.kubernetes_fields import applied_by_us, own_digest
 from agent.platforms.kubernetes_inventory import Inventory, Placed, Record, finished, make_namespace
 from agent.platforms.kubernetes_mirror import Mirror
 from agent.platforms.kubernetes_objects import (
@@ -35,11 +36,9 @@ from agent.platforms.kubernetes_objects import (
     Resource,
     Wanted,
     annotated,
-    applied_by_us,
     in_order,
     key_of,
     labelled_ours,
-    own_digest,
     rank,
     wanted,
 )

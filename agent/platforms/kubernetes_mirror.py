@@ -16,20 +16,10 @@ from typing import Final
 
 from agent.platforms.kubernetes_client import Api
 from agent.platforms.kubernetes_errors import ApiUnreachable, Expired, NotFound
+from agent.platforms.kubernetes_fields import own_data, own_digest
 from agent.platforms.kubernetes_health import Judgement, judge
 from agent.platforms.kubernetes_inventory import LABEL
-from agent.platforms.kubernetes_objects import (
-    KEEP,
-    MANAGED_BY,
-    MANAGER,
-    Json,
-    Key,
-    Resource,
-    annotated,
-    key_of,
-    own_data,
-    own_digest,
-)
+from agent.platforms.kubernetes_objects import KEEP, MANAGED_BY, MANAGER, Json, Key, Resource, annotated, key_of
 from agent.wire.errors import EdgeferryError
 
 MODELS_FILE: Final = "edgeferry-models"

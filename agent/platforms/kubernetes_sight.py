@@ -12,11 +12,12 @@ from agent.platforms.host_files import leads_to
 from agent.platforms.kubernetes_apply import Target, resolve
 from agent.platforms.kubernetes_candidate import CANDIDATE, PODS
 from agent.platforms.kubernetes_errors import KindMissing, NotFound, RightMissing
+from agent.platforms.kubernetes_fields import changes
 from agent.platforms.kubernetes_health import Judgement, judge_pods, worst
 from agent.platforms.kubernetes_inventory import CONFIG_MAPS, Id, Record
 from agent.platforms.kubernetes_mirror import MODELS_FILE, Live
 from agent.platforms.kubernetes_models import ANNOUNCED, file_path, read_models_file
-from agent.platforms.kubernetes_objects import Key, Resource, Wanted, changes, read
+from agent.platforms.kubernetes_objects import Key, Resource, Wanted, read
 from agent.wire.errors import EdgeferryError
 from agent.wire.release import Entry
 

@@ -9,18 +9,9 @@ import yaml
 
 from agent.actions import ModelPoint, Staged
 from agent.platforms.kubernetes_errors import ManifestUnusable, fault
+from agent.platforms.kubernetes_fields import changes, own_data, own_digest
 from agent.platforms.kubernetes_models import models_digest, models_file, read_models_file
-from agent.platforms.kubernetes_objects import (
-    Key,
-    Resource,
-    changes,
-    in_order,
-    own_data,
-    own_digest,
-    rank,
-    read,
-    wanted,
-)
+from agent.platforms.kubernetes_objects import Key, Resource, in_order, rank, read, wanted
 from agent.wire.release import Entry, ModelUse
 
 CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps", True)
