@@ -21,14 +21,19 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Loop:
-    """File descriptors and whom to tell; no thread, no clock but ``now``."""
+    """File descriptors and whom to tell; no thread, no clock but ``now``.
 
-    __slots__ = ("_epoll", "_told", "now")
+    Args:
+        clock: seconds that never go back.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_clock", "_epoll", "_told", "now")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._epoll = select.epoll()
         self._told: dict[int, Callable[[int], None]] = {}
-        self.now = time.monotonic()
+        self.now = clock()
         """Seconds, as of the last wake-up."""
 
     def add(self, descriptor: int, mask: int, tell: Callable[[int], None]) -> None:
@@ -48,7 +53,7 @@ class Loop:
     def turn(self, timeout_s: float | None) -> None:
         """Wait for events and tell of them."""
         events = self._epoll.poll(timeout_s)
-        self.now = time.monotonic()
+        self.now = self._clock()
         for descriptor, event in events:
             tell = self._told.get(descriptor)
             if tell is not None:
