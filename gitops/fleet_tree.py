@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final
 
 from gitops.pack import Kind
@@ -112,6 +113,8 @@ def encode_tree(entries: Entries) -> bytes:
 class Layout:
     """Where the files of a directory stand in its trees: worked out once for all overlays with the same paths.
 
+    Folders that hold the same in many overlays are written once.
+
     Args:
         paths: files by their index; a path that ends with a slash is a directory whose tree is given.
 
@@ -119,45 +122,67 @@ class Layout:
         ValueError: one path is below another.
     """
 
-    __slots__ = ("_lines",)
-
     def __init__(self, paths: Sequence[str]) -> None:
         edits: Edits = {}
         for index, path in enumerate(paths):
             insert(edits, path.rstrip("/"), (TREE if path.endswith("/") else BLOB, index.to_bytes(4, "big")))
-        self._lines = _lines(edits)
+        self._top = _folder(edits)
 
     def write(self, oids: Sequence[bytes], put: Put) -> bytes:
         """Write the trees and return the topmost's id.
 
         Args:
             oids: ids in the order of the paths.
-            put: writes a tree.
+            put: writes a tree; the same for all calls.
         """
-        return _write(self._lines, oids, put)
+        return self._top.write(oids, put)
 
 
-_Line = tuple[bytes, "int | list[_Line]"]
+class _Folder:
+    """One directory of a layout.
+
+    Args:
+        lines: what stands before an id in its tree, and the index of the id, or the folder that has it.
+        indexes: of all files below.
+    """
+
+    __slots__ = ("_lines", "_made", "_pick", "indexes")
+
+    def __init__(self, lines: list[tuple[bytes, int | _Folder]], indexes: list[int]) -> None:
+        self.indexes = indexes
+        self._lines = lines
+        self._pick = itemgetter(*indexes)
+        self._made: dict[object, bytes] = {}
+
+    def write(self, oids: Sequence[bytes], put: Put) -> bytes:
+        data = [
+            line + (oids[what] if isinstance(what, int) else what.write_once(oids, put)) for line, what in self._lines
+        ]
+        return put("tree", b"".join(data))
+
+    def write_once(self, oids: Sequence[bytes], put: Put) -> bytes:
+        key = self._pick(oids)
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = self.write(oids, put)
+        return made
 
 
-def _lines(edits: Edits) -> list[_Line]:
-    found: list[tuple[bytes, bytes, int | list[_Line]]] = []
+def _folder(edits: Edits) -> _Folder:
+    found: list[tuple[bytes, bytes, int | _Folder]] = []
+    indexes: list[int] = []
     for name, edit in edits.items():
         assert edit is not None
         if isinstance(edit, dict):
-            found.append((name + b"/", b"%b %b\0" % (TREE, name), _lines(edit)))
+            folder = _folder(edit)
+            indexes += folder.indexes
+            found.append((name + b"/", b"%b %b\0" % (TREE, name), folder))
         else:
-            mode, index = edit
-            key = name + b"/" if mode == TREE else name
-            found.append((key, b"%b %b\0" % (mode, name), int.from_bytes(index, "big")))
-    return [(line, what) for _, line, what in sorted(found, key=lambda one: one[0])]
-
-
-def _write(lines: list[_Line], oids: Sequence[bytes], put: Put) -> bytes:
-    return put(
-        "tree",
-        b"".join([line + (oids[what] if isinstance(what, int) else _write(what, oids, put)) for line, what in lines]),
-    )
+            mode, index = edit[0], int.from_bytes(edit[1], "big")
+            indexes.append(index)
+            found.append((name + b"/" if mode == TREE else name, b"%b %b\0" % (mode, name), index))
+    found.sort(key=lambda one: one[0])
+    return _Folder([(line, what) for _, line, what in found], indexes)
 
 
 def insert(edits: Edits, path: str, edit: tuple[bytes, bytes] | None) -> None:

@@ -46,7 +46,7 @@ class PackWriter:
     """
 
     def __init__(self, directory: Path, present: Container[bytes]) -> None:
-        self.written: dict[bytes, tuple[int, int]] = {}
+        self.written: dict[bytes, int] = {}  # offset << 32 | checksum: numbers cost the garbage collector nothing
         self._directory = directory
         self._present = present
         self._chunks: list[bytes] = []
@@ -56,9 +56,18 @@ class PackWriter:
 
     def put(self, kind: Kind, data: bytes) -> bytes:
         """Return the object's id; it is written unless it is there."""
-        oid = object_id(kind, data)
-        if oid not in self.written and oid not in self._present:
-            self._append(oid, kind, data)
+        size = len(data)
+        oid = _sha1(b"%b %d\0%b" % (_NAMES[kind], size, data), usedforsecurity=False).digest()
+        if oid in self.written or oid in self._present:
+            return oid
+        level = 0 if kind == "tree" or size <= _STORED_BYTES else _LEVEL
+        chunk = _head(kind, size) + zlib.compress(data, level)
+        self.written[oid] = self._size << 32 | zlib.crc32(chunk)
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._buffered += len(chunk)
+        if self._buffered > _BUFFER_BYTES:
+            self._flush()
         return oid
 
     def finish(self) -> None:
@@ -95,17 +104,6 @@ class PackWriter:
             self._file.close()
             for suffix in ("pack", "idx"):
                 self._temporary(suffix).unlink(missing_ok=True)
-
-    def _append(self, oid: bytes, kind: Kind, data: bytes) -> None:
-        level = 0 if kind == "tree" or len(data) <= _STORED_BYTES else _LEVEL
-        chunk = _head(kind, len(data)) + zlib.compress(data, level)
-        self.written[oid] = (self._size, zlib.crc32(chunk))
-        self._chunks.append(chunk)
-        size = len(chunk)
-        self._size += size
-        self._buffered += size
-        if self._buffered > _BUFFER_BYTES:
-            self._flush()
 
     def _flush(self) -> None:
         if self._file is None:
@@ -163,23 +161,24 @@ def _sha1_of(file: BinaryIO) -> bytes:
     return hasher.digest()
 
 
-def _index(entries: dict[bytes, tuple[int, int]], checksum: bytes) -> bytes:
+def _index(entries: dict[bytes, int], checksum: bytes) -> bytes:
     oids = sorted(entries)
     counts = [0] * 256
     for oid in oids:
         counts[oid[0]] += 1
     fan = list(accumulate(counts))
-    offsets = [entries[oid][0] for oid in oids]
+    places = [entries[oid] for oid in oids]
+    offsets = [place >> 32 for place in places]
     big = [offset for offset in offsets if offset >= _BIG_OFFSET]
     if big:
-        place = {offset: _BIG_OFFSET | n for n, offset in enumerate(big)}
-        offsets = [place.get(offset, offset) for offset in offsets]
+        number = {offset: _BIG_OFFSET | n for n, offset in enumerate(big)}
+        offsets = [number.get(offset, offset) for offset in offsets]
     data = b"".join(
         (
             b"\377tOc\0\0\0\2",
             struct.pack(">256I", *fan),
             *oids,
-            struct.pack(f">{len(oids)}I", *[entries[oid][1] for oid in oids]),
+            struct.pack(f">{len(oids)}I", *[place & 0xFFFFFFFF for place in places]),
             struct.pack(f">{len(oids)}I", *offsets),
             struct.pack(f">{len(big)}Q", *big),
             checksum,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from agent.wire.errors import Retry
@@ -134,7 +135,15 @@ def signed_commit(commit: bytes, key: SigningKey) -> bytes:
 
 def cluster_commit(cluster: str, tree: bytes, head: str, at: datetime) -> bytes:
     """Return the parentless commit with one overlay: it follows from the commit on main that brought the overlay."""
-    return commit_bytes(tree, None, at, f"Overlay of {cluster}\n\nFleet-Commit: {head}")
+    middle, end = _frame(head, int(at.timestamp()))
+    return b"tree %b%b%b%b" % (tree.hex().encode(), middle, cluster.encode(), end)
+
+
+@lru_cache(1)
+def _frame(head: str, at: int) -> tuple[bytes, bytes]:
+    """Return what all clusters' commits of one publication share, between the tree and the name, and after it."""
+    stamp = b"%b %d +0000" % (AUTHOR, at)
+    return b"\nauthor %b\ncommitter %b\n\nOverlay of " % (stamp, stamp), b"\n\nFleet-Commit: %b\n" % head.encode()
 
 
 def _write(
@@ -152,15 +161,16 @@ def _write(
     trees = _overlays(fleet, change, trust, pack)
     if trust != trust_before:
         trees.update(_retrusted(fleet, head, trust, change, pack))
-    before = _standing(fleet, top, trees)
+    shards = {name: shard(name) for name in trees}
+    before = _standing(fleet, top, shards)
     trees = {name: tree for name, tree in trees.items() if tree != before.get(name)}
     if trees:
-        shards: dict[bytes, Edits] = {}
+        leaves: dict[str, Edits] = {}
         for name, tree in trees.items():
-            h = shard(name).encode()
-            below = shards.get(h)
+            h = shards[name]
+            below = leaves.get(h)
             if below is None:
-                below = shards[h] = _below(edits, (b"clusters", h[:1], h[1:2], h[2:]))
+                below = leaves[h] = _below(edits, (b"clusters", *(digit.encode() for digit in h)))
             below[name.encode()] = None if tree is None else (TREE, tree)
     made = fleet.trees.changed(top, edits, pack.put) or pack.put("tree", b"")
     if made == top:
@@ -231,14 +241,13 @@ def _retrusted(
     return trees
 
 
-def _standing(fleet: FleetRepository, top: bytes | None, clusters: Iterable[str]) -> dict[str, bytes]:
-    """Return cluster → tree of its overlay as it stands, of those that have one."""
+def _standing(fleet: FleetRepository, top: bytes | None, shards: Mapping[str, str]) -> dict[str, bytes]:
+    """Return cluster → tree of its overlay as it stands, of those in ``shards`` (cluster → shard) that have one."""
     leaves: dict[str, Entries] = {}
     found: dict[str, bytes] = {}
     if top is None:
         return found
-    for name in clusters:
-        h = shard(name)
+    for name, h in shards.items():
         leaf = leaves.get(h)
         if leaf is None:
             entry = fleet.trees.find(top, f"clusters/{h[0]}/{h[1]}/{h[2]}")
@@ -270,7 +279,7 @@ def _learn(fleet: FleetRepository, known: Known, change: Change) -> None:
     if known.head is None:
         return
     new = change.overlays.keys() - known.clusters
-    for tree in _standing(fleet, fleet.top(known.head), new).values():
+    for tree in _standing(fleet, fleet.top(known.head), {name: shard(name) for name in new}).values():
         known.objects.update(_objects(fleet, tree))
     known.clusters |= new
 

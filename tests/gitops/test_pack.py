@@ -41,7 +41,7 @@ def test_git_reads_every_size_of_object(packs: Path) -> None:
 
 def test_an_index_with_offsets_beyond_two_gigabytes_is_read() -> None:
     offsets = (12, 1 << 31, (1 << 31) - 1, 5 << 32)
-    data = pack._index({bytes([n]) * 20: (offset, n) for n, offset in enumerate(offsets)}, b"\0" * 20)
+    data = pack._index({bytes([n]) * 20: offset << 32 | n for n, offset in enumerate(offsets)}, b"\0" * 20)
     shown = subprocess.run(["git", "show-index"], input=data, capture_output=True, check=True).stdout.decode()
     assert [line.split()[0] for line in shown.splitlines()] == [str(offset) for offset in offsets]
 
