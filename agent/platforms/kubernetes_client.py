@@ -33,6 +33,9 @@ AT_ONCE: Final = 4
 _WATCHES: Final = 28
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 30.0
+_SILENCE_S: Final = 100.0
+"""Bookmarks come about once a minute: a watch that is silent for longer is a dead connection."""
+
 _PAGE: Final = 100
 _JSON: Final = "application/json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -229,7 +232,7 @@ class Api:
             namespace: empty for all.
             selector: of labels.
             since: resource version that the watch begins after.
-            limit_s: the server ends it after so long; a silence much longer than that is a dead connection.
+            limit_s: the server ends it after so long.
 
         Raises:
             kubernetes_errors.Expired: ``since`` is too old: list again.
@@ -237,9 +240,7 @@ class Api:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": since}
         query |= {"labelSelector": selector, "timeoutSeconds": str(limit_s)}
         where = _where(resource, namespace)
-        with self._answer(
-            "GET", resource.path(namespace), query, None, "", _JSON, where, limit_s + _ANSWER_S
-        ) as answer:
+        with self._answer("GET", resource.path(namespace), query, None, "", _JSON, where, _SILENCE_S) as answer:
             self._watches.add(answer)
             try:
                 for event in _events(answer):

@@ -156,6 +156,8 @@ def test_a_definition_that_is_deleted_takes_its_objects_out_of_sight_only(edge: 
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/lenses.{group}"
     edge.person.request("DELETE", path)
     assert "Lens" in edge.until_drift(entry)
+    definitions = edge.person.resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+    edge.until(lambda _: edge.person.get(definitions, "", f"lenses.{group}") is None)
     edge.write(definition(group))
     edge.until(lambda _: _works(lambda: edge.repair(entry)))
     edge.until(lambda observed: observed.seen[0].drift == "", entry)
