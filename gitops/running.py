@@ -101,7 +101,9 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
 
 def _wait(watching: Watch, opened: Opened) -> None:
     """Wait for something to do; the sources are looked at again for all but what clusters say."""
-    if not all(reason.startswith(FROM_CLUSTERS) for reason in watching.wait()):
+    reasons = watching.wait()
+    _log.debug("woken: %s", ", ".join(sorted(reasons)))
+    if not all(reason.startswith(FROM_CLUSTERS) for reason in reasons):
         opened.sources.look_again()
 
 

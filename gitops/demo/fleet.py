@@ -155,7 +155,7 @@ class Fleet:
             "--state",
             str(self.hub_state),
             "--source",
-            str(self.repository),
+            str(self.origin),
         ]
         self.hub = Background(
             [*command, "--listen", f"127.0.0.1:{port}", *options], self.root / "hub.log", self._mark()

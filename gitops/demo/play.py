@@ -62,7 +62,8 @@ def play(names: Sequence[str], *, once: bool, keep: Path | None, console: Consol
 def _scenario(name: str, root: Path, once: bool, console: Console) -> int:
     scenario = SCENARIOS[name]
     title = (scenario.__doc__ or "").strip().splitlines()[0]
-    console.rule(f"[bold]{title}")
+    console.rule(f"[bold]{name}")
+    console.print(title.partition(": ")[2])
     fleet = Fleet(root)
     fleet.open()
     steps = 0

@@ -5,6 +5,8 @@ A step is yielded when it has been done and checked; whoever plays the scenario 
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -157,9 +159,8 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     fleet.commit("Digits here", files)
     fleet.start_hub("--no-watch", "--poll", "3600")
     hook = fleet.origin / "hooks" / "post-receive"
-    hook.write_text(
-        f"#!/bin/sh\nexec curl --silent --show-error --fail --request POST {fleet.hub_url}/hooks/push >&2\n"
-    )
+    call = f"import urllib.request as r; r.urlopen(r.Request('{fleet.hub_url}/hooks/push', method='POST'))"
+    hook.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{call}"\n')
     hook.chmod(0o755)
     fleet.join("here")
     fleet.join("there")
@@ -189,6 +190,17 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     if failed or asked < 10:
         raise Wrong(f"of {asked} requests {len(failed)} failed: {failed[:3]}")
     yield f"5. A client asked all the time: {asked} requests, none failed"
+
+    data = (DIGITS / "digits-2.1.0.onnx").read_bytes()
+    oid = hashlib.sha256(data).hexdigest()
+    kept = fleet.origin / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(data)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n"
+    run(["git", "pull", "--quiet", "--rebase", "origin", "main"], cwd=fleet.repository)
+    fleet.commit("digits 2.1.0 in Git LFS", {"models/digits/versions/2.1.0/digits.onnx": pointer})
+    fleet.expect({"here": "2.1.0", "there": ""})
+    yield "6. The same with a Git LFS pointer"
 
 
 def deliveries(fleet: Fleet) -> Iterator[str]:
