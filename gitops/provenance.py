@@ -48,7 +48,7 @@ def current_trust(fleet: FleetRepository, known: Trust | None, at: str | None = 
     return found, files
 
 
-def verify_head(fleet: FleetRepository, keyring: Keyring) -> Trust:
+def verify_head(fleet: FleetRepository, keyring: Keyring, at: str | None = None) -> Trust:
     """Return the trust in force, after the head was found to be signed by one of its release keys.
 
     The newest trust is pinned in the keyring then, so that an older one is not accepted again.
@@ -56,12 +56,13 @@ def verify_head(fleet: FleetRepository, keyring: Keyring) -> Trust:
     Args:
         fleet: with a head.
         keyring: of this publisher.
+        at: a commit that may become the head; None for the head.
 
     Raises:
         ForeignHead: the head is unsigned, signed by another, of another fleet, or older than what was seen before;
             or this publisher's own key is not a release key of the trust in force.
     """
-    head = fleet.head
+    head = at or fleet.head
     where = f"{fleet.path} {(head or 'empty')[:12]}"
     if head is None:
         raise ForeignHead("the repository is empty, and this publisher has published to it before", where=where)

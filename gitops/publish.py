@@ -23,7 +23,8 @@ from gitops.refs import CLUSTERS, MAIN, absorb_loose, locked, loose_main, move_r
 AUTHOR: Final = b"Edgeferry <edgeferry@localhost>"
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-_OBJECTS_KEPT: Final = 4_000_000
+_OBJECTS_KEPT: Final = 1_000_000
+"""About 100 bytes each; beyond it, what is in the repository is learnt again, cluster by cluster."""
 
 
 class FleetMoved(Retry):

@@ -8,7 +8,7 @@ branches is slow, and refused by some.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -46,24 +46,34 @@ class GitHost:
         url: anything ``git push`` takes.
         cluster_refs: keep the clusters' branches on the host, too, for agents that fetch from there.
         timeout_s: of one fetch or push.
+        accept: looks at a commit of main that was fetched, and raises a fault to keep the mirror where it is; None
+            follows whatever is there.
 
     Raises:
         HostRefuses: not a URL that we follow.
     """
 
-    def __init__(self, url: str, *, cluster_refs: bool = False, timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        cluster_refs: bool = False,
+        timeout_s: float = 120.0,
+        accept: Callable[[FleetRepository, str], object] | None = None,
+    ) -> None:
         try:
             self._url = check_url(url)
         except ValueError as error:
             raise HostRefuses(str(error), do="correct the URL of the fleet repository") from None
-        self._cluster_refs, self._timeout_s = cluster_refs, timeout_s
+        self._cluster_refs, self._timeout_s, self._accept = cluster_refs, timeout_s, accept
 
     def fetch(self, repository: Path) -> str | None:
         """Bring the mirror to the host's main, with the clusters' branches that follow from it; return main's commit.
 
         Raises:
             HostUnreachable: the host does not answer; the mirror stands.
-            FleetUnreadable: what is there is no fleet repository.
+            FleetUnreadable: main vanished there.
+            EdgeferryError: ``accept`` refused what is there; the mirror stands.
         """
         options = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--quiet", "--force")
         try:
@@ -84,6 +94,8 @@ class GitHost:
             mirror = FleetRepository.open(repository)
             before = mirror.head
             if before != head:
+                if self._accept is not None:
+                    self._accept(mirror, head)
                 clusters = cluster_commits(mirror, before, head)
                 refs = absorb_loose(repository, mirror.refs)
                 present = {name.removeprefix(CLUSTERS) for name in refs.values if name.startswith(CLUSTERS)}

@@ -213,7 +213,8 @@ class SourceMirror:
     def _open_local(self, folder: Path) -> pygit2.Repository:
         if not folder.is_dir():
             raise self._unreadable("no such directory")
-        found = pygit2.discover_repository(str(folder), False, str(folder.absolute().parent))
+        folder = folder.resolve()
+        found = pygit2.discover_repository(str(folder), False, str(folder.parent))
         if found is None:
             raise NotARepository(
                 "a folder without a Git repository cannot be watched",

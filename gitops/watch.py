@@ -101,7 +101,8 @@ def local_git_folder(url: str) -> Path | None:
     folder = local_path(url)
     if folder is None or not folder.is_dir():
         return None
-    found = pygit2.discover_repository(str(folder), False, str(folder.absolute().parent))
+    folder = folder.resolve()
+    found = pygit2.discover_repository(str(folder), False, str(folder.parent))
     return None if found is None else Path(found)
 
 

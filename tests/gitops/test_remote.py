@@ -11,7 +11,7 @@ import pytest
 
 from gitops.fleet import FleetRepository
 from gitops.keys import Keyring, first_trust
-from gitops.provenance import verify_head
+from gitops.provenance import ForeignHead, verify_head
 from gitops.publish import Change, FleetMoved, publish
 from gitops.refs import FleetUnreadable
 from gitops.remote import GitHost, HostRefuses, HostUnreachable
@@ -148,6 +148,22 @@ def test_a_main_that_is_gone_from_the_host_is_a_fault(tmp_path: Path, host: Path
     with pytest.raises(FleetUnreadable, match="gone"):
         publish(fleet, change({"a": "2"}), keyring.release, first)
     assert fleet.head == first
+
+
+def test_a_foreign_head_on_the_host_is_not_followed(tmp_path: Path, host: Path, keyring: Keyring) -> None:
+    upstream = GitHost(f"file://{host}", accept=lambda fleet, head: verify_head(fleet, keyring, head))
+    fleet = FleetRepository.open(tmp_path / "mirror", create=True, upstream=upstream)
+    first = publish(fleet, change({"a": "1"}, first_trust(keyring)), keyring.release, None)
+    branch = fleet.cluster_commit("a")
+    identity = ("-c", "user.name=Eve", "-c", "user.email=eve@example.org")
+    foreign = git(host, *identity, "commit-tree", f"{first}^{{tree}}", "-p", first, "-m", "mine").strip()
+    git(host, "update-ref", "refs/heads/main", foreign)
+    for attempt in (fleet.fetch, lambda: publish(fleet, change({"a": "2"}), keyring.release, first)):
+        with pytest.raises(ForeignHead, match="not signed"):
+            attempt()
+    assert (fleet.head, fleet.cluster_commit("a")) == (first, branch), "sites are served what was published"
+    git(host, "update-ref", "refs/heads/main", first)
+    publish(fleet, change({"a": "2"}), keyring.release, first)
 
 
 @pytest.mark.parametrize("url", ["--upload-pack=x", "ext::sh", "ftp://a/b"])

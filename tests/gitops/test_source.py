@@ -179,8 +179,10 @@ def test_a_folder_without_git_is_refused_with_advice(tmp_path: Path) -> None:
 
 
 def test_a_folder_inside_a_repository_is_not_taken_for_it(models: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotARepository):
-        SourceMirror("main", str(models / "models"), tmp_path / "cache").newest()
+    (tmp_path / "link").symlink_to(models / "models")
+    for folder in (models / "models", tmp_path / "link"):
+        with pytest.raises(NotARepository):
+            SourceMirror("main", str(folder), tmp_path / "cache").newest()
 
 
 @pytest.mark.parametrize("url", ["--upload-pack=touch x", "ext::sh -c touch% x", "fd::3", "ftp://a/b", "http://a/\nb"])
