@@ -45,14 +45,16 @@ class Book:
     Attributes:
         states: every entry's, as it was recorded last.
         said: happenings since somebody took them away, for the log.
+        changes: how often something was recorded since the start.
     """
 
-    __slots__ = ("_state", "said", "states")
+    __slots__ = ("_state", "changes", "said", "states")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.states: dict[Key, EntryState] = read_journal(state)
         self.said: list[tuple[Key, Happening]] = []
+        self.changes = 0
 
     def put(self, key: Key, after: EntryState | None, news: Iterable[Happening], instant: Instant) -> None:
         """Record a state, where there is one and it is another, and what happened: both or none.
@@ -71,6 +73,7 @@ class Book:
         if after is not None:
             self.states[key] = after
         self.said += [(key, one) for one in happenings]
+        self.changes += 1
 
     def forget(self, key: Key, news: Iterable[Happening], instant: Instant) -> None:
         """Record that nothing is left of an entry."""
@@ -80,6 +83,7 @@ class Book:
             outbox.record(db, key, happenings, instant.now)
         self.states.pop(key, None)
         self.said += [(key, one) for one in happenings]
+        self.changes += 1
 
 
 @dataclass(frozen=True, slots=True)

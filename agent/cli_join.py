@@ -18,7 +18,7 @@ from agent.keys import agent_key
 from agent.wire.facts import Fact
 
 
-@click.command()
+@click.command(short_help="Become an edge cluster of a fleet.")
 @state_option
 @click.option("--cluster", required=True, help="Name of this cluster.")
 @click.option("--hub", default="", help="Base URL of the hub.")

@@ -13,7 +13,7 @@ from agent.cli_output import as_json, output_option, state_option, table
 from agent.steps import Plan
 
 
-@click.command()
+@click.command(short_help="Print what the next cycle would do.")
 @state_option
 @click.option("--offline", is_flag=True, help="Plan for the release in force; ask nobody for a newer one.")
 @output_option

@@ -24,16 +24,15 @@ class NotCurrent(Wait):
     code = "EF4056"
 
 
-@click.command()
+@click.command(short_help="Keep this cluster at its newest release.")
 @state_option
 @click.option("--retry", is_flag=True, help="Try again what failed at this site before.")
 @click.option(
     "--kubeconfig",
     type=click.Path(exists=True, dir_okay=False),
-    default="",
     help="Reach the Kubernetes cluster by this file, in place of the pod's own account.",
 )
-def run(state: Path, retry: bool, kubeconfig: str) -> None:
+def run(state: Path, retry: bool, kubeconfig: str | None) -> None:
     """Keep this cluster at its newest release until SIGTERM; what serves goes on after that.
 
     \b
@@ -42,12 +41,12 @@ def run(state: Path, retry: bool, kubeconfig: str) -> None:
       edgeferry-agent run --state /srv/edgeferry
       edgeferry-agent run --kubeconfig ~/.kube/edge-07
     """
-    with assembled(state, retry=retry, kubeconfig=kubeconfig) as agent:
+    with assembled(state, retry=retry, kubeconfig=kubeconfig or "") as agent:
         ended_by_signals(agent.bell)
         run_loop(agent.site, agent.transport, agent.courier, agent.voice, agent.bell, _log)
 
 
-@click.command()
+@click.command(short_help="Do what there is to do now, and end.")
 @state_option
 @click.option("--until-current", is_flag=True, help="Go on until all that is asked for runs, or has failed.")
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds after which that is given up.")

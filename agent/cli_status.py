@@ -19,7 +19,7 @@ from agent.wire.report import EntryReport, Report, decode_report
 _HEADS: Final = ("KIND", "NAME", "VERSION", "WANTED", "HEALTH", "SINCE", "URL")
 
 
-@click.command()
+@click.command(short_help="Print what runs here.")
 @state_option
 @output_option
 def status(state: Path, output: str) -> None:

@@ -170,6 +170,7 @@ class _Said:
     fault: str = ""
     link: str = ""
     heard_ms: int | None = None
+    sequence: int | None = None
     why: str | None = None
 
 
@@ -197,6 +198,10 @@ def _log(site: Site, line: Line, said: _Said, log: Callable[[str], None]) -> Non
         text = " ".join(part for part in (one.kind, f"{kind}/{name}", one.version, one.code, one.message) if part)
         log(text)
     site.book.said.clear()
+    release = site.force.release
+    if release is not None and release.sequence != said.sequence:
+        log(f"release {release.sequence} is in force, {len(release.entries)} entries")
+        said.sequence = release.sequence
     fault = site.fault or site.force.fault
     for now, before, healed in (
         (str(fault or ""), said.fault, "the fault is gone"),

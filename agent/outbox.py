@@ -76,7 +76,10 @@ def _bytes(db: sqlite3.Connection) -> int:
 
 
 def _fold(db: sqlite3.Connection) -> None:
-    """Bring the outbox to half its bound, so that this is done rarely; the newest of equal events stays."""
+    """Bring the outbox to half its bound, so that this is done rarely; the newest of equal events stays.
+
+    Events that were offered are not touched; there are at most ``BATCH`` of them beyond the bound.
+    """
     found = db.execute("SELECT value FROM settings WHERE name = 'eventsOffered'").fetchone()
     free = int(found[0]) if found else 0
     for equal in ("object, kind, version, code", "object, kind"):
@@ -92,19 +95,17 @@ def _fold(db: sqlite3.Connection) -> None:
             db.execute(f"DELETE FROM events WHERE {where}", (free, newest, *values))  # noqa: S608  # constants
         if _bytes(db) <= MOST_BYTES // 2:
             return
-    _drop_oldest(db)
+    _drop_oldest(db, free)
 
 
-def _drop_oldest(db: sqlite3.Connection) -> None:
+def _drop_oldest(db: sqlite3.Connection, free: int) -> None:
     """Let the oldest go, and say how many: one event ``dropped`` under the number of the last of them."""
-    rows = db.execute("SELECT number, at, count FROM events ORDER BY number").fetchall()
-    size, lost = _bytes(db), 0
+    rows = db.execute("SELECT number, at, count FROM events WHERE number > ? ORDER BY number", (free,)).fetchall()
+    lost = 0
     for number, at, count in rows[:-1]:
         lost += count
         db.execute("DELETE FROM events WHERE number = ?", (number,))
-        if size <= MOST_BYTES or _bytes(db) <= MOST_BYTES // 2:
-            db.execute(
-                "INSERT INTO events VALUES (?, ?, 'dropped', '', '', '', 'too many events while cut off', ?)",
-                (number, at, lost),
-            )
+        if _bytes(db) <= MOST_BYTES // 2 or number == rows[-2][0]:
+            why = "too many events while cut off"
+            db.execute("INSERT INTO events VALUES (?, ?, 'dropped', '', '', '', ?, ?)", (number, at, why, lost))
             return

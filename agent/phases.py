@@ -241,6 +241,9 @@ def _superseded(case: Case) -> Step | Waiting | None:
         return _fetch(case, case.goal)
     if case.blocked is not None:
         return Waiting(state.key, fault=case.blocked)
+    seen = s.serving(state.key, state.target)
+    if not state.running and seen is not None and seen.health == "current":
+        return _commit(case)  # the only way back there is
     return _start(case, state, case.goal)
 
 

@@ -36,6 +36,17 @@ SOON_MS: Final = 150
 PROBATION_MS: Final = 500
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that a plan depends on while every entry is idle: the same scene has the same plan, whatever the time."""
+
+    observed: Observed
+    force: Force
+    changes: int
+    underway: frozenset[str]
+    staged: int
+
+
 @dataclass(slots=True)
 class Site:
     """Everything of one agent that outlives a cycle.
@@ -50,6 +61,7 @@ class Site:
         entries: entry digest → entry, of all that is wanted or may be needed.
         refused: entry digest → why the platform cannot do it; empty where it can.
         kept: entry digests that were left when everything else was removed last.
+        calm: what the last cycle saw where it found nothing to do, nor anything to wait for; None else.
     """
 
     root: Path
@@ -70,6 +82,7 @@ class Site:
     entries: dict[str, Entry] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    calm: Scene | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +135,11 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
             site.book.put(key, after_boot(state, instant), (), instant)
         _take(site, received, instant)
         _staged(site, instant)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             site.observed = observe(site.platform, site.book.states.values(), site.staging.staged)
+            scene = _scene(site)
+            if number == 0 and site.calm is not None and _same(site.calm, scene):
+                return Outcome(int(site.config.look_s * 1000), last, settled=not scene.underway)
             site.since = health.fold(site.since, site.observed, instant)
             now = situation(site, site.observed, instant)
             last, bringing = plan(now), bool(now.staging)
@@ -136,12 +152,14 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
         health.keep(site.state, site.since, instant)
         _tidy(site, last)
         site.fault = None
+        idle = all(state.phase == "idle" for state in site.book.states.values())
+        coming = any(one.health == "progressing" for one in scene.observed.seen)
+        site.calm = scene if idle and not coming and not last.steps and site.pending is None else None
     except EdgeferryError as error:
-        site.fault = error
-        site.observed = None
+        site.fault, site.observed, site.calm = error, None, None
     except OSError as error:
         site.fault = SystemFault(error.strerror or str(error), where=str(error.filename or site.root))
-        site.observed = None
+        site.observed, site.calm = None, None
     return _outcome(site, last, instant, unfinished=unfinished, bringing=bringing)
 
 
@@ -209,6 +227,23 @@ def _know(site: Site) -> None:
             site.staging.look(*found)
 
 
+def _scene(site: Site) -> Scene:
+    assert site.observed is not None
+    staging = site.staging
+    return Scene(site.observed, site.force, site.book.changes, staging.underway, staging.completed)
+
+
+def _same(one: Scene, other: Scene) -> bool:
+    # The release is compared by identity: it is another object only when another overlay was taken.
+    return (
+        one.force is other.force
+        and one.changes == other.changes
+        and one.staged == other.staged
+        and one.underway == other.underway
+        and one.observed == other.observed
+    )
+
+
 def _want(site: Site, action: Stage) -> None:
     found = read_entry(site.root, action.entry.digest)
     if found is not None:
@@ -249,15 +284,21 @@ def _tidy(site: Site, last: Plan) -> None:
 
 def _outcome(site: Site, last: Plan, instant: Instant, *, unfinished: bool, bringing: bool) -> Outcome:
     due = [int(site.config.look_s * 1000)]
+    deadline_ms = site.config.start_deadline_s * 1000
+    coming = any(
+        one.health == "progressing" and instant.uptime_ms - one.at_ms < deadline_ms for one in site.since.values()
+    )
     if site.fault is not None:
         due = [int((site.fault.delay_s if isinstance(site.fault, Retry) else site.config.look_s) * 1000)]
     elif last.soon:
         phases = {state.phase for state in site.book.states.values()}
         due.append(SOON_MS if phases & {"starting", "testing", "switching", "returning"} else PROBATION_MS)
+    elif coming:
+        due.append(PROBATION_MS)
     elif unfinished or site.pending is not None:
         due.append(SOON_MS)
     paused = site.pace.next_ms(instant)
     if paused is not None:
         due.append(max(SOON_MS, paused))
-    settled = site.fault is None and not last.soon and not bringing and not last.steps
+    settled = site.fault is None and not last.soon and not coming and not bringing and not last.steps
     return Outcome(min(due), last, settled)

@@ -10,7 +10,7 @@ from typing import Final
 from agent import outbox
 from agent.clock import Instant
 from agent.courier import Courier, Letter
-from agent.reconcile import Site, standing
+from agent.reconcile import Scene, Site, standing
 from agent.report import entry_reports, in_full, what_matters
 from agent.state import State
 from agent.wire.errors import EdgeferryError
@@ -40,6 +40,8 @@ class Voice:
     beat_ms: int
     version: str
     acknowledges: bool = True
+    scene: Scene | None = None
+    told: bool = False
     last: Report | None = None
     last_ms: int = 0
     last_event: int = 0
@@ -59,9 +61,20 @@ def speak(site: Site, voice: Voice, courier: Courier, instant: Instant) -> None:
     """
     for letter in courier.delivered() if voice.acknowledges else ():
         outbox.acknowledged(site.state, letter.events)
+    scene = site.calm
+    if (
+        scene is not None
+        and scene is voice.scene
+        and voice.told
+        and site.fault is None
+        and instant.uptime_ms - voice.last_ms < (voice.beat_ms or instant.uptime_ms)
+        and instant.uptime_ms - voice.facts_ms < FACTS_MS
+    ):
+        return
     report = _report(site, voice, instant)
     _keep(site.state, voice, report, instant)
-    events = outbox.pending(site.state, newest=not voice.acknowledges) if _any_event(site.state) else ()
+    events = outbox.pending(site.state, newest=not voice.acknowledges)
+    voice.scene, voice.told = scene, in_full(report) == in_full(voice.last) if voice.last else False
     since_ms = instant.uptime_ms - voice.last_ms
     due = (
         voice.last is None
@@ -149,10 +162,6 @@ def _keep(state: State, voice: Voice, report: Report, instant: Instant) -> None:
             return
     state.set(standing=encode_report(replace(in_full(report), sent_at=instant.now)).decode())
     voice.kept, voice.kept_ms = report, instant.uptime_ms
-
-
-def _any_event(state: State) -> bool:
-    return bool(state.rows("SELECT 1 FROM events LIMIT 1"))
 
 
 def _number(state: State, voice: Voice) -> int:

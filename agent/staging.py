@@ -71,6 +71,7 @@ class _Shared:
     staged: dict[str, Staged] = field(default_factory=dict)
     failed: list[tuple[str, Stop]] = field(default_factory=list)
     made: int = 0
+    changes: int = 0
     running: bool = False
     closed: bool = False
 
@@ -102,6 +103,12 @@ class Staging:
         with self._changed:
             return frozenset(self._shared.jobs)
 
+    @property
+    def completed(self) -> int:
+        """Count of changes to what is staged, failed or underway: equal counts, equal answers."""
+        with self._changed:
+            return self._shared.changes
+
     def progress(self, digest: str) -> Progress | None:
         """Return how far an entry is; None where nobody wants it."""
         with self._changed:
@@ -120,6 +127,7 @@ class Staging:
         if found is not None:
             with self._changed:
                 self._shared.staged[entry.digest] = found
+                self._shared.changes += 1
         return found is not None
 
     def want(self, entry: Entry, files: Mapping[str, bytes]) -> None:
@@ -153,6 +161,7 @@ class Staging:
         """An entry's bytes turned out not to be there any more."""
         with self._changed:
             self._shared.staged.pop(digest, None)
+            self._shared.changes += 1
 
     def keep(self, entries: Mapping[str, Entry]) -> None:
         """Forget every other entry, and have the bytes that none of these needs removed.
@@ -204,12 +213,14 @@ class Staging:
             fault = SystemFault(f"{error.strerror or error}", where=str(error.filename or job.entry.name))
         else:
             with self._changed:
+                self._shared.changes += 1
                 if self._shared.jobs.pop(job.entry.digest, None) is not None:
                     self._shared.staged[job.entry.digest] = staged
             self._wake()
             return
         with self._changed:
             job.tries += 1
+            self._shared.changes += 1
             job.fault = fault
             least_s = fault.delay_s if isinstance(fault, Retry) else 30.0
             pause_s = min(LONGEST_PAUSE_S, max(least_s, 2.0 ** min(job.tries, 10) / 2))

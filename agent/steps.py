@@ -200,10 +200,18 @@ class Situation:
     stretches: Mapping[tuple[Key, str], Stretch] = field(default_factory=dict)
     start_deadline_ms: int = 120_000
     probation_ms: int = 30_000
+    _seen: Mapping[Key, tuple[Seen, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen: dict[Key, tuple[Seen, ...]] = {}
+        for one in self.observed.seen:
+            key = (one.kind, one.name)
+            seen[key] = (*seen.get(key, ()), one)
+        object.__setattr__(self, "_seen", seen)
 
     def instances(self, key: Key) -> tuple[Seen, ...]:
         """Return what is seen of an entry."""
-        return tuple(one for one in self.observed.seen if (one.kind, one.name) == key)
+        return self._seen.get(key, ())
 
     def instance(self, key: Key, entry_digest: str) -> Seen | None:
         """Return the instance of one digest, the serving one first."""
