@@ -43,7 +43,7 @@ class Origin:
         except ValueError as error:
             raise BadUrl(f"not a URL: {error}", do=do) from None
         if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-            raise BadUrl("not an http or https URL", where=url[:200], do=do)
+            raise BadUrl("not an http or https URL", where="" if "@" in url else url[:200], do=do)
         if parts.username is not None or parts.query or parts.fragment:
             where = f"{parts.scheme}://{parts.hostname}"
             raise BadUrl("user, password, query and fragment do not belong here", where=where, do=do)

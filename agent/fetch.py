@@ -162,6 +162,7 @@ class HubTransport:
 
     def poll(self, revision: str, wait_s: float) -> Received | None:
         """See ``Transport``."""
+        self._connection.resume()  # before the look at woken: a wake after it is not lost
         if self._woken.is_set():
             self._woken.clear()
             return None

@@ -213,7 +213,8 @@ class GitTransport:
 
     def _fault(self, command: str, said: bytes) -> Retry:
         lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
-        text = " / ".join("".join(c for c in line if c.isprintable()) for line in lines[-4:])[:500]
+        lines = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-4:]
+        text = " / ".join("".join(c for c in line if c.isprintable()) for line in lines)[:500]
         if command == "fetch" and _REFUSED.search(text):
             return CredentialRefused(text, where=self._url, do="check the credential that this site was given")
         if command == "fetch" and _ABSENT.search(text) and "Could not resolve" not in text:

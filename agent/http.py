@@ -157,6 +157,7 @@ class Connection:
         self._lock = threading.Lock()
         self._line: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
+        self._interrupted = False
 
     def ask(
         self,
@@ -210,7 +211,7 @@ class Connection:
                 return Body(self._send(method, path, headers or {}, body, wait_s), where)
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()
-                if not kept:
+                if not kept or self._interrupted:
                     raise
                 return Body(self._send(method, path, headers or {}, body, wait_s), where)
         except ssl.SSLCertVerificationError as error:
@@ -226,11 +227,19 @@ class Connection:
             raise BadUrl(f"the request cannot be written: {error}", where=where) from None
 
     def interrupt(self) -> None:
-        """End what another thread waits for on this connection: its call raises Unreachable."""
+        """End what another thread waits for on this connection, or is about to: its call raises Unreachable.
+
+        The connection can be used again after ``resume``.
+        """
         with self._lock:
+            self._interrupted = True
             if self._socket is not None:
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
+
+    def resume(self) -> None:
+        """Forget that this was interrupted."""
+        self._interrupted = False
 
     def close(self) -> None:
         """Let go of the socket; the next request opens another."""
@@ -243,7 +252,7 @@ class Connection:
     def _send(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, wait_s: float
     ) -> http.client.HTTPResponse:
-        if self._line is None:
+        if self._line is None or self._line.sock is None:
             self._line = self._connect()
         line = self._line
         line.sock.settimeout(self._timeout_s)
@@ -267,6 +276,9 @@ class Connection:
         line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with self._lock:
             self._socket = line.sock
+        if self._interrupted:
+            line.close()
+            raise ConnectionAbortedError("interrupted")
         return line
 
 

@@ -134,7 +134,9 @@ def test_a_kept_connection_that_died_is_opened_again() -> None:
     with serving(lambda _: Reply(200, BLOB, {"connection": "keep-alive"})) as server:
         client = registry(server)
         assert pull(client) == BLOB
-        client._line(client._origin).interrupt()
+        connection = client._line(client._origin)
+        connection.interrupt()
+        connection.resume()
         assert pull(client) == BLOB
 
 
