@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,7 +25,7 @@ class Service:
         hub: the fleet.
         store: what the clusters said.
         wait: returns the reasons to step, or nothing after some time; see gitops/watch.py.
-        published: told the clusters whose overlay changed.
+        published: told the clusters whose overlay changed; None for any.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Service:
         hub: Hub,
         store: Store,
         wait: Callable[[], object],
-        published: Callable[[tuple[str, ...]], None],
+        published: Callable[[tuple[str, ...] | None], None],
     ) -> None:
         self._hub, self._store, self._wait, self._published = hub, store, wait, published
         self._stopped = threading.Event()
@@ -65,6 +66,8 @@ class Service:
         if head is not None:
             _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
             self._published(tuple(step.changed))
+        elif (self._hub.repository.head or "") != self.state.head:
+            self._published(None)  # another hub published: whoever waits here may have news
         self.state = _state(self._hub, step)
         return step
 
@@ -85,7 +88,7 @@ class Service:
         if self.state.faults != (str(error),):
             _log.warning("%s", error)
         faults = tuple(str(fault) for fault in getattr(error, "faults", ()))
-        self.state = HubState(self.state.head, self.state.sources, self.state.published, (str(error), *faults))
+        self.state = replace(self.state, faults=(str(error), *faults))
 
 
 def world(store: Store, now: datetime) -> World:
