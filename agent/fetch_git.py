@@ -6,6 +6,7 @@ come into being. The repository kept here is a cache; a damaged one is made agai
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -13,8 +14,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
@@ -116,6 +117,10 @@ class GitTransport:
         """See ``Transport``."""
 
     def _look(self, revision: str) -> Received | None:
+        with _alone(self._repository):
+            return self._read(revision)
+
+    def _read(self, revision: str) -> Received | None:
         self._fetch()
         tree = self._tree()
         if tree in (revision, self._refused):
@@ -224,6 +229,17 @@ class GitTransport:
         return GitFailed(
             f"git {command}: {text or 'killed'}", where=self._url, do="check the address and this site's link"
         )
+
+
+@contextmanager
+def _alone(repository: Path) -> Iterator[None]:
+    """Keep other processes of this site away, which would take our locks for those of a power cut."""
+    with repository.with_name(f"{repository.name}.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GitFailed("another process of this agent fetches now", where=str(repository)) from None
+        yield
 
 
 def checked_url(url: str) -> str:

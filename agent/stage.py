@@ -17,7 +17,6 @@ from agent.content import Content, Progress
 from agent.oci import DOCKER_MANIFEST, MOST_MANIFEST_BYTES, OCI_MANIFEST, Stream
 from agent.sources import Source, Sources
 from agent.tree import MOST_BYTES, NewTree
-from agent.unpack import unpack_tar
 from agent.wire.canonical import Json, is_digest
 from agent.wire.errors import Stop
 from agent.wire.release import Artifact, Entry
@@ -189,6 +188,8 @@ class SiteBytes:
         blob = self._content.blob(layer.digest)
         assert blob is not None
         if layer.kind != "raw":
+            from agent.unpack import unpack_tar  # rare, and a megabyte of a small device's memory
+
             unpack_tar(blob, tree, compressed=layer.kind == "tar+gzip", below=below)
         elif not below or layer.path.startswith(f"{below}/"):
             tree.link(layer.path[len(below) + 1 :] if below else layer.path, blob, layer.size_bytes, layer.digest)

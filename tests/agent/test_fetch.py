@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -25,6 +28,7 @@ from agent.fetch import (
     open_transport,
 )
 from agent.fetch_folder import FolderTransport, fleet_path
+from agent.fetch_git import GitFailed
 from agent.http import Connection, UnexpectedAnswer, Unreachable
 from agent.verify import Accepted, accept
 from agent.wire.errors import Retry
@@ -426,6 +430,16 @@ def test_settings_that_would_run_something_or_show_a_password_are_refused(
     assert "pw" not in str(caught.value)
 
 
+def test_two_processes_of_one_site_do_not_take_each_others_locks_for_damage(fleet: FleetGit, tmp_path: Path) -> None:
+    fleet.publish(FILES)
+    line = from_git(fleet, tmp_path)
+    with (tmp_path / "s" / "fleet.git.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(GitFailed, match="another process"):
+            line.poll("", 0)
+    assert accepted(line.poll("", 0)) == 7
+
+
 def test_a_wait_for_git_is_woken(fleet: FleetGit, tmp_path: Path) -> None:
     fleet.publish(FILES)
     line = from_git(fleet, tmp_path)
@@ -461,10 +475,12 @@ def test_a_git_daemon_is_read(fleet: FleetGit, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    libc = ctypes.CDLL(None)
     daemon = subprocess.Popen(
         ["git", "daemon", "--export-all", f"--base-path={tmp_path}", "--listen=127.0.0.1", f"--port={port}"],
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # it dies with us, however we die
     )
     try:
         line = from_git(fleet, tmp_path, git=f"git://127.0.0.1:{port}/fleet.git")
@@ -478,7 +494,7 @@ def test_a_git_daemon_is_read(fleet: FleetGit, tmp_path: Path) -> None:
                 threading.Event().wait(0.05)
         assert accepted(received) == 7
     finally:
-        os.killpg(daemon.pid, 9)
+        os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()
 
 

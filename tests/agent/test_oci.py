@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -38,7 +39,9 @@ from agent.stage import FILE, SiteBytes
 from agent.wire.canonical import canonical, digest
 from agent.wire.errors import Retry
 from agent.wire.release import Artifact, Entry
+from gitops.packing import PackFile, pack
 from tests.agent.http_server import Asked, Reply, Server, serving
+from tests.gitops.serve.conftest import Hub
 
 BLOB = os.urandom(300_000)
 NAME = "models/reader"
@@ -471,3 +474,36 @@ def test_a_real_registry_is_spoken_to(tmp_path: Path, docker_registry: str) -> N
     with pytest.raises(NotInRegistry):
         client.manifest(NAME, digest(b"never pushed"))
     assert pull(client, len(BLOB) - 1) == BLOB
+
+
+def test_a_real_hub_gives_what_the_clusters_release_names_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    hub = Hub(tmp_path / "hub")
+    hub.server.start()
+    try:
+        credential = hub.join("milan-01")
+        packed = pack(
+            hub.artifacts, NAME, [PackFile("model.onnx", len(BLOB), lambda: io.BytesIO(BLOB))], "reader", "1.0.0"
+        )
+        entry = Entry("model", "reader", "1.0.0", "file", "sha256:" + "e" * 64, artifacts=(packed,))
+        content = Content(tmp_path / "state" / "content", 0)
+        config = Config("milan-01", "fleet-1", hub=hub.url)
+        site = SiteBytes(content, Sources(config, credential, tmp_path / "state"))
+        with pytest.raises(NotInRegistry):
+            site.stage(entry, {})
+        hub.publish("milan-01", None, entry)
+        told: list[int] = []
+
+        def stop(bytes_here: int) -> None:
+            told.append(bytes_here)
+            if bytes_here > 100_000:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            site.stage(entry, {}, stop)
+        model = site.stage(entry, {}, told.append).model
+        assert model is not None and model.read_bytes() == BLOB
+        assert told == sorted(told)
+        site.close()
+    finally:
+        hub.close()
