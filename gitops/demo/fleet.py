@@ -162,24 +162,19 @@ class Fleet:
         )
         self.until("the hub answers", lambda: get(f"{self.hub_url}/healthz") is not None)
 
-    def join(self, name: str, *, start: bool = True) -> Site:
-        """Register a host site with a token, as the printed line says, and start its agent."""
+    def join(self, name: str, *options: str) -> Site:
+        """Register a site with a token, as the printed line says, and start its agent.
+
+        Args:
+            name: of the cluster.
+            options: of `edgeferry-agent join`; none for a bare host with ports of its own.
+        """
         state = self.root / "sites" / name
         state.mkdir(parents=True)
-        printed = run(
-            [
-                str(BIN / "edgeferry"),
-                "cluster",
-                "token",
-                name,
-                "--state",
-                str(self.hub_state),
-                "--hub-url",
-                self.hub_url,
-            ]
-        )
+        printed = self.edgeferry("cluster", "token", name, "--state", str(self.hub_state), "--hub-url", self.hub_url)
         token = printed.split("EDGEFERRY_TOKEN=", 1)[1].split()[0].strip("'\"")
         first = 20000 + (hash_of(str(state)) % 200) * 50
+        ports = ("--first-port", str(first), "--last-port", str(first + 49))
         command = [
             str(BIN / "edgeferry-agent"),
             "join",
@@ -190,10 +185,9 @@ class Fleet:
             "--state",
             str(state),
         ]
-        run([*command, "--first-port", str(first), "--last-port", str(first + 49)], extra={"EDGEFERRY_TOKEN": token})
+        run([*command, *(options or ports)], extra={"EDGEFERRY_TOKEN": token})
         site = self.sites[name] = Site(name, state)
-        if start:
-            self.start_agent(name)
+        self.start_agent(name)
         return site
 
     def start_agent(self, name: str) -> None:
