@@ -190,7 +190,12 @@ def _overlays(fleet: FleetRepository, change: Change, trust: bytes | None, pack:
     oids: dict[int, bytes] = {}  # by identity: overlays share the bytes of what was rendered once
     layouts: dict[tuple[str, ...], Layout] = {}
     first, paths_first = ([], ()) if trust is None else ([trust], ("trust/",))
-    put = pack.put
+    put, known = pack.put, oids.get
+
+    def blob(data: bytes) -> bytes:
+        oid = oids[id(data)] = put("blob", data)
+        return oid
+
     for cluster, files in change.overlays.items():
         if not _NAME.match(cluster):
             raise ValueError(f"{cluster!r} is no name of a cluster")
@@ -203,12 +208,7 @@ def _overlays(fleet: FleetRepository, change: Change, trust: bytes | None, pack:
             for path in paths:
                 check_path(path, cluster)
             layout = layouts[paths] = Layout(paths_first + paths)
-        found = first.copy()
-        for data in files.values():
-            oid = oids.get(id(data))
-            if oid is None:
-                oid = oids[id(data)] = put("blob", data)
-            found.append(oid)
+        found = first + [known(id(data)) or blob(data) for data in files.values()]
         trees[cluster] = layout.write(found, put)
     return trees
 
