@@ -33,14 +33,16 @@ def init(folder: Path, git: bool, output: str) -> None:
       edgeferry init models
       cd models && edgeferry validate && git add . && git commit -m "Start"
     """
-    with as_file(files("gitops") / "template") as template:
-        wanted = sorted(path.relative_to(template) for path in template.rglob("*") if path.is_file())
+    with as_file(files("gitops") / "template") as template, as_file(files("gitops") / "schemas") as schemas:
+        sources = {path.relative_to(template): path for path in template.rglob("*") if path.is_file()}
+        sources |= {Path(".schemas", path.name): path for path in schemas.glob("*.json")}
+        wanted = sorted(sources)
         there = [str(path) for path in wanted if (folder / path).exists()]
         if there:
             raise NotEmpty(f"{', '.join(there[:3])} exist", where=str(folder), do="choose an empty folder")
         for path in wanted:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(template / path, folder / path)
+            shutil.copyfile(sources[path], folder / path)
     if git and not (folder / ".git").exists():
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(folder)], check=True)
     if output == "json":

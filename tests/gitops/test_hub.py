@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -337,3 +338,37 @@ def test_a_model_of_another_source_is_merged(tmp_path: Path, repository: Reposit
     found = fleet.hub.step(World(NOW))
     assert found.change is None and set(found.taken.held) == {"robotics"}
     assert found.taken.catalog.revisions["robotics"] == good
+
+
+def test_stock_tools_accept_every_published_overlay(tmp_path: Path, repository: Repository) -> None:
+    runtime = {
+        "image": "registry.example/onnx@sha256:" + "a" * 64,
+        "args": ["--model", "{model}"],
+        "host": {"command": ["serve"]},
+    }
+    repository.commit(
+        {"runtimes/onnx.yaml": document("Runtime", "onnx", runtime), **placement("digits", model="digits")}
+    )
+    fleet = opened(tmp_path, repository)
+    step(fleet)
+    kubectl = shutil.which("kubectl")
+    for name in ("milan-01", "turin-01", "lyon-01"):
+        reader = tmp_path / name
+        repository.git("init", "-q", str(reader))
+        ref = f"+refs/heads/cluster/{name}:refs/heads/overlay"
+        repository.git("-C", str(reader), "fetch", "-q", str(fleet.repository.path), ref)
+        repository.git("-C", str(reader), "checkout", "-q", "overlay")
+        for namespace, signed in (("edgeferry-release", "release.json"), ("edgeferry-trust", "trust/1.json")):
+            (tmp_path / "allowed").write_text("".join(f"hub {key}\n" for key in _keys(reader, namespace)))
+            command = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "allowed"), "-I", "hub", "-n", namespace]
+            data = (reader / signed).read_bytes()
+            subprocess.run([*command, "-s", str(reader / f"{signed}.sig")], input=data, check=True, capture_output=True)
+        if kubectl is not None:
+            built = subprocess.run([kubectl, "kustomize", str(reader)], check=True, capture_output=True)
+            assert b"kind: Deployment" in built.stdout
+
+
+def _keys(reader: Path, namespace: str) -> list[str]:
+    trust = json.loads((reader / "trust" / "1.json").read_bytes())
+    found: list[str] = trust["releaseKeys" if namespace == "edgeferry-release" else "rootKeys"]
+    return found
