@@ -5,10 +5,10 @@ An action is frozen data. The real executors and the printing one take the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from agent.wire.release import Entry
 from agent.wire.report import Health
@@ -182,3 +182,19 @@ class Platform(Protocol):
 
     def close(self) -> None:
         """Let go of connections; what serves goes on."""
+
+
+@runtime_checkable
+class Onlooker(Protocol):
+    """What a platform offers besides where its ``observe`` also puts things in step."""
+
+    def look(self, known: Sequence[Staged]) -> Observed:
+        """As ``Platform.observe``, and nothing is changed: for ``edgeferry-agent plan``."""
+
+
+@runtime_checkable
+class Herald(Protocol):
+    """What a platform offers besides where it hears of changes by itself."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from any thread, whenever another look is worth while; until ``close``."""

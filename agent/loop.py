@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from agent.actions import Herald
 from agent.clock import Instant, read_wall
 from agent.courier import Courier
 from agent.fetch import Received, Transport
@@ -143,9 +144,8 @@ def run(
     """
     line = Line(transport, site.config.wait_s, site.force.revision, bell)
     line.open()
-    watch = getattr(site.platform, "listen", None)
-    if watch is not None:
-        watch(bell.ring)
+    if isinstance(site.platform, Herald):
+        site.platform.listen(bell.ring)
     said = _Said()
     while not bell.stopped:
         instant = site.clock.instant(*wall())

@@ -32,7 +32,7 @@ def preview(site: Site, received: Received | None, instant: Instant) -> Plan:
         taken = check(received, site.force, site.config, site.key, site.root, least)
         if isinstance(taken, Accepted):
             _foresee(site, taken)
-    observed = observe(site.platform, site.book.states.values(), site.staging.staged)
+    observed = observe(site.platform, site.book.states.values(), site.staging.staged, only_look=True)
     return plan(situation(site, observed, instant))
 
 
