@@ -21,13 +21,9 @@ Kind = Literal["commit", "tree", "blob"]
 _sha1: Final = hashlib.sha1
 _TYPE: Final = {"commit": 1, "tree": 2, "blob": 3}
 _LEVEL: Final = 1
-_STORED_BYTES: Final = 512
-"""Trees, which are mostly ids, and objects up to this size shrink by less than compressing them costs."""
-
-_SMALL_BYTES: Final = 8192
-_SMALL_WINDOW_BITS: Final = 13
-_SMALL_MEMORY_LEVEL: Final = 6
-"""Up to this size a window of 8 KiB finds as much, and zlib has an eighth of the memory to clear before each object."""
+_STORED_BYTES: Final = 4096
+"""Trees, which are mostly ids, and objects up to this size are stored as they are. Compressing a release would cost
+as much as all else together, for 1.2 KB, and a repack finds most of that as deltas (docs/adr/0004-publication.md)."""
 
 _NAMES: Final = {"commit": b"commit", "tree": b"tree", "blob": b"blob"}
 _HEADER: Final = struct.Struct(">4sII")
@@ -65,13 +61,7 @@ class PackWriter:
         oid = _sha1(b"%b %d\0%b" % (_NAMES[kind], size, data), usedforsecurity=False).digest()
         if oid in self.written or oid in self._present:
             return oid
-        if kind == "tree" or size <= _STORED_BYTES:
-            body = zlib.compress(data, 0)
-        elif size <= _SMALL_BYTES:
-            deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _SMALL_WINDOW_BITS, _SMALL_MEMORY_LEVEL)
-            body = deflate.compress(data) + deflate.flush()
-        else:
-            body = zlib.compress(data, _LEVEL)
+        body = zlib.compress(data, 0 if kind == "tree" or size <= _STORED_BYTES else _LEVEL)
         chunk = _head(kind, size) + body
         self.written[oid] = self._size << 32 | zlib.crc32(chunk)
         self._chunks.append(chunk)
