@@ -22,6 +22,11 @@ def packs(tmp_path: Path) -> Path:
     return tmp_path / "objects" / "pack"
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> pygit2.Repository:
+    return pygit2.init_repository(str(tmp_path_factory.mktemp("trees")), bare=True)
+
+
 def git(packs: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     command = ["git", "--git-dir", str(packs.parents[1]), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, check=True).stdout
@@ -78,8 +83,7 @@ paths = st.lists(names, min_size=1, max_size=4).map("/".join)
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names.map(str.encode), st.sampled_from((TREE, BLOB)), min_size=1))
-def test_trees_are_as_git_writes_them(entries: dict[bytes, bytes]) -> None:
-    repository = pygit2.Repository(_shared())
+def test_trees_are_as_git_writes_them(repository: pygit2.Repository, entries: dict[bytes, bytes]) -> None:
     builder = repository.TreeBuilder()
     found = {}
     for name, mode in entries.items():
@@ -118,15 +122,3 @@ def test_a_layout_writes_what_editing_file_by_file_writes(chosen: set[str]) -> N
             edits = {part.encode(): edits}
         top = trees.changed(top, edits, put)  # type: ignore[arg-type]  # built inside out
     assert top is None, "a directory goes with its last file"
-
-
-_SHARED: list[str] = []
-
-
-def _shared() -> str:
-    if not _SHARED:
-        import tempfile
-
-        _SHARED.append(tempfile.mkdtemp(prefix="edgeferry-trees-"))
-        pygit2.init_repository(_SHARED[0], bare=True)
-    return _SHARED[0]
