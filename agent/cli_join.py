@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +17,9 @@ from agent.join import Setting, join_hubless
 from agent.join import join as join_hub
 from agent.keys import agent_key
 from agent.wire.facts import Fact
+
+_REMOTE: Final = re.compile(r"[^/]+:")
+"""How git names a repository on another machine, besides URLs: ``host:path``."""
 
 
 @click.command(short_help="Become an edge cluster of a fleet.")
@@ -27,12 +31,12 @@ from agent.wire.facts import Fact
 @click.option("--folder", default="", help="Directory with the overlay, or with a checkout of the fleet repository.")
 @click.option(
     "--trust",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
     help="trust/<n>.json of the fleet, its .sig beside it; with --git and --folder, in place of a token.",
 )
 @click.option(
     "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
     help="File with the join token (or, with --git, USER:PASSWORD), in place of $EDGEFERRY_TOKEN.",
 )
 @click.option("--platform", type=click.Choice(["host", "kubernetes"]), default="host", show_default=True)
@@ -71,7 +75,11 @@ def join(state: Path, output: str, **options: Any) -> None:
     else:
         if options["trust"] is None:
             raise click.UsageError("--git and --folder need --trust: the newest trust/<n>.json of the fleet repository")
-        where = {"git": options["git"], "git_ref": options["git_ref"], "folder": _absolute(options["folder"])}
+        where = {
+            "git": _absolute(options["git"]),
+            "git_ref": options["git_ref"],
+            "folder": _absolute(options["folder"]),
+        }
         credential = _secret(options["token_file"])
         config = join_hubless(state, cluster, options["trust"], **where, credential=credential, settings=settings)
     key = agent_key(state)
@@ -88,10 +96,10 @@ def _settings(options: dict[str, Any]) -> dict[str, Setting]:
     defaults = Config("", "")
     settings: dict[str, Setting] = {
         name: options[name]
-        for name in ("platform", "scope", "store", "first_port", "last_port", "listen")
+        for name in ("platform", "scope", "first_port", "last_port", "listen")
         if options[name] != getattr(defaults, name)
     }
-    settings |= {name: _absolute(options[name]) for name in ("ca", "kubeconfig") if options[name]}
+    settings |= {name: _absolute(options[name]) for name in ("ca", "kubeconfig", "store") if options[name]}
     for one in options["more"]:
         name, equals, text = one.partition("=")
         if not equals:
@@ -126,4 +134,6 @@ def _secret(file: Path | None) -> str:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if path else ""
+    """Return a path that holds from every directory; what is no path on this machine stays as it is."""
+    is_here = path and "://" not in path and not _REMOTE.match(path)
+    return str(Path(path).resolve()) if is_here else path

@@ -32,7 +32,7 @@ def state_option(command: F) -> F:
     """Add ``--state`` to a command; it arrives as ``state``, a path."""
     option = click.option(
         "--state",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
         default=lambda: os.environ.get("EDGEFERRY_STATE", DEFAULT_STATE),
         show_default=f"$EDGEFERRY_STATE or {DEFAULT_STATE}",
         help="Directory of this agent's state.",

@@ -22,8 +22,8 @@ def plan_summary(step: Step) -> str:
     if step.change is None:
         return "Nothing would change."
     others = len(step.changed) - len({one.cluster for one in step.moves})
-    more = f"; {others} more get a new release with the same entries" if others > 0 else ""
-    return f"{len(step.changed)} overlays: {gained} clusters gain, {lost} lose, {changed} change{more}."
+    more = "; the others get a new release with the same entries" if others > 0 else ""
+    return f"Overlays {len(step.changed)}: clusters that gain {gained}, that lose {lost}, that change {changed}{more}."
 
 
 def plan_json(step: Step) -> dict[str, Any]:

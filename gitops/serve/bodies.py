@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator
 from typing import Final
@@ -16,6 +17,11 @@ IDLE_S: Final = 30.0
 
 WHOLE_S: Final = 600.0
 """And be complete within this."""
+
+LINGER_BYTES: Final = 4 << 20
+"""A refused body up to this is let pass, so that its sender is still there to read why; a longer one is cut off."""
+
+LINGER_S: Final = 5.0
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
@@ -47,6 +53,8 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most_bytes:
+        if int(announced) <= LINGER_BYTES:
+            await _let_pass(request)
         raise BodyTooLarge(f"{announced} bytes, at most {most_bytes}")
     left, loop = most_bytes, asyncio.get_running_loop()
     deadline = loop.time() + WHOLE_S
@@ -65,6 +73,13 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         raise TooSlow(f"the body did not arrive: {IDLE_S:.0f} s of silence, or {WHOLE_S:.0f} s in all") from None
     except ClientDisconnect:
         raise BadRequest("the body was cut short") from None
+
+
+async def _let_pass(request: Request) -> None:
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(LINGER_S):
+            async for _ in request.stream():
+                pass
 
 
 def gunzip(data: bytes, most_bytes: int) -> bytes:
