@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from agent.wire.errors import Stop
 from agent.wire.signature import SigningKey
-from agent.wire.trust import paths
+from agent.wire.trust import Trust, paths
 from gitops import kinds
 from gitops.artifacts import ArtifactStore
 from gitops.decisions import source_commits
@@ -22,9 +24,16 @@ from gitops.intake import MAIN, Intake, Source
 from gitops.keys import Keyring, first_trust
 from gitops.lfs import open_large
 from gitops.provenance import current_trust, verify_head
+from gitops.remote import GitHost
 from gitops.source import SourceMirror, Sources
 from gitops.state_dir import StateDir
 from gitops.tree import Tree
+
+
+class FleetLost(Stop):
+    """The fleet repository is empty, and cannot be begun anew: its sites trust keys that only its past can name."""
+
+    code = "EF3022"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ def open_fleet(state: StateDir, source: MainSource, fleet_url: str = "") -> Open
         EdgeferryError: the keys, or the fleet repository, cannot be used.
     """
     keyring = Keyring.open(state.keys, create=True)
-    repository = open_repository(fleet_url or str(state.fleet), state.fleet, create=True)
+    repository = open_repository(fleet_url or str(state.fleet), state.fleet, create=True, keyring=keyring)
     sources = Sources(state.sources, source.url, branch=source.branch, path=source.path)
     artifacts = ArtifactStore.open(state.artifacts)
     return _opened(keyring, repository, sources, artifacts)
@@ -122,9 +131,10 @@ def publish_once(source: MainSource, fleet: str, keys: Path, artifacts: Path, no
         EdgeferryError: nothing was published.
     """
     with TemporaryDirectory(prefix="edgeferry-publish-") as work:
-        repository = open_repository(fleet, Path(work, "fleet.git"), create=True)
+        keyring = Keyring.open(keys, create=True)
+        repository = open_repository(fleet, Path(work, "fleet.git"), create=True, keyring=keyring)
         sources = Sources(Path(work, "sources"), source.url, branch=source.branch, path=source.path)
-        opened = _opened(Keyring.open(keys, create=True), repository, sources, ArtifactStore.open(artifacts))
+        opened = _opened(keyring, repository, sources, ArtifactStore.open(artifacts))
         step = opened.hub.step(World(now))
         return opened.hub.publish(step), step
 
@@ -179,6 +189,13 @@ def source_opener(folder: str, revision: str | None, cache: Path) -> Callable[[s
 
 def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, artifacts: ArtifactStore) -> Opened:
     head = repository.head
+    pinned = keyring.pinned()
+    if head is None and pinned is not None and pinned.number > 1:
+        raise FleetLost(
+            f"the repository is empty, and this publisher has published under trust {pinned.number}",
+            where=str(repository.path),
+            do="restore the fleet repository from any clone of it: sites do not go back to trust 1",
+        )
     if head is None:
         number, files = 1, first_trust(keyring)
         genesis, known = files, {}
@@ -199,17 +216,26 @@ def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, art
     return Opened(hub, keyring, repository, artifacts, sources, files)
 
 
-def open_repository(url: str, mirror: Path, *, create: bool) -> FleetRepository:
-    """Open a fleet repository on this machine where it is, one on a Git host through a mirror."""
+def open_repository(url: str, mirror: Path, *, create: bool, keyring: Keyring | None = None) -> FleetRepository:
+    """Open a fleet repository on this machine where it is, one on a Git host through a mirror.
+
+    Args:
+        url: of the fleet repository.
+        mirror: where the mirror of a Git host stands.
+        create: make one that is on this machine and not there yet.
+        keyring: of a publisher: its mirror follows only what a publisher signed. None for a look.
+    """
     folder = local_path(url)
     if folder is not None:
         return FleetRepository.open(folder, create=create)
-    from gitops.remote import GitHost
-
-    host = GitHost(url)
-    repository = FleetRepository.open(mirror, create=True, upstream=host)
-    host.fetch(mirror)
+    accept = None if keyring is None else partial(_accept, keyring)
+    repository = FleetRepository.open(mirror, create=True, upstream=GitHost(url, accept=accept))
+    repository.fetch()
     return repository
+
+
+def _accept(keyring: Keyring, repository: FleetRepository, head: str) -> Trust:
+    return verify_head(repository, keyring, head)
 
 
 def revisions(repository: FleetRepository) -> dict[str, str]:

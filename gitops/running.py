@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import threading
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.wire.errors import EdgeferryError
 from agent.wire.trust import paths
 from gitops.opening import MainSource, Opened, open_fleet
 from gitops.serve.app import App
@@ -18,12 +20,15 @@ from gitops.serve.view import HubView, TrustFiles, git_objects
 from gitops.service import Service
 from gitops.state_dir import StateDir, read_operator_token
 from gitops.store.sqlite import SqliteStore
+from gitops.upkeep import drop_unreferenced, merge_packs
 from gitops.watch import Watch, local_git_folder
 
 FROM_CLUSTERS: Final = ("report:", "joined:")
 """Reasons to step that have nothing to do with the sources."""
 
 _JITTER: Final = 0.1
+_UPKEEP_S: Final = 600.0
+_ROUNDS_A_DAY: Final = 144
 _log: Final = logging.getLogger("edgeferry.hub")
 
 
@@ -86,6 +91,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
     server = Server(App(view, notifier), listening.host, listening.port, tls)
     service.start()
     ended = threading.Event()
+    threading.Thread(target=_upkeep, args=(state.fleet, ended), name="upkeep", daemon=True).start()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda *_: ended.set())
     try:
@@ -105,6 +111,18 @@ def _wait(watching: Watch, opened: Opened) -> None:
     _log.debug("woken: %s", ", ".join(sorted(reasons)))
     if not all(reason.startswith(FROM_CLUSTERS) for reason in reasons):
         opened.sources.look_again()
+
+
+def _upkeep(fleet: Path, ended: threading.Event) -> None:
+    """Merge packs now and then, and once a day take away what nothing refers to any more."""
+    rounds = itertools.count(1)
+    while not ended.wait(_UPKEEP_S):
+        try:
+            merge_packs(fleet)
+            if next(rounds) % _ROUNDS_A_DAY == 0:
+                drop_unreferenced(fleet)
+        except EdgeferryError as error:
+            _log.warning("%s", error)
 
 
 def _trust(opened: Opened) -> TrustFiles:
