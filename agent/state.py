@@ -104,16 +104,17 @@ class State:
         """
         path = root / DATABASE
         with _told(path):
-            if not path.exists():
-                blank = sqlite3.connect(":memory:", isolation_level=None)
-                _migrate(blank, path)
-                blank.execute("PRAGMA query_only=ON")
-                return cls(root, blank)
-            # Not mode=ro: a reader of a write-ahead log needs its index file, which it may have to make.
-            db = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=10.0)
-            db.execute("PRAGMA query_only=ON")
-            _version(db, path)
-            return cls(root, db)
+            if path.exists():
+                # Not mode=ro: a reader of a write-ahead log needs its index file, which it may have to make.
+                db = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=10.0)
+                db.execute("PRAGMA query_only=ON")
+                if _version(db, path):
+                    return cls(root, db)
+                db.close()  # the first agent is just making it
+            blank = sqlite3.connect(":memory:", isolation_level=None)
+            _migrate(blank, path)
+            blank.execute("PRAGMA query_only=ON")
+            return cls(root, blank)
 
     def close(self) -> None:
         """Close the database."""

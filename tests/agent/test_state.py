@@ -61,6 +61,12 @@ def test_a_reader_where_no_agent_ran_finds_nothing_and_makes_nothing(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_finds_nothing_while_the_first_agent_is_just_making_the_database(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "state.sqlite").close()
+    (tmp_path / "state.sqlite").touch()
+    assert State.read(tmp_path).setting("release") == ""
+
+
 def test_a_state_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
     State.open(tmp_path).close()
     with sqlite3.connect(tmp_path / "state.sqlite") as db:
