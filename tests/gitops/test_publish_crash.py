@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygit2
@@ -42,11 +43,11 @@ def start(fleet: FleetRepository, keyring: Keyring, first: int, count: int, how:
 def consistent(path: Path) -> int:
     """Return the number that all of a snapshot shows, read as stock git would."""
     repository = pygit2.Repository(str(path))
-    while True:  # one snapshot: the file of references did not change while they were read
-        before = (path / "packed-refs").stat().st_ino
+    while True:  # one snapshot: the references did not change while they were read (an inode's number may come back)
+        before = (path / "packed-refs").read_bytes()
         main = repository.references["refs/heads/main"].peel(pygit2.Commit)
         found = {repository.references[f"refs/heads/cluster/c{n:02d}"].peel(pygit2.Tree).id for n in range(CLUSTERS)}
-        if (path / "packed-refs").stat().st_ino == before:
+        if (path / "packed-refs").read_bytes() == before:
             break
     trees = {main.tree[cluster_path(f"c{n:02d}")].id for n in range(CLUSTERS)}
     numbers = {repository[tree]["release.json"].data for tree in trees | found}
@@ -111,18 +112,19 @@ def test_a_full_disk_leaves_the_head_as_it_was(fleet: FleetRepository, keyring: 
 
 def test_two_processes_and_a_reader_never_see_or_make_a_mixture(fleet: FleetRepository, keyring: Keyring) -> None:
     stop = threading.Event()
-    seen: list[int] = []
 
-    def read() -> None:
+    def read() -> list[int]:
+        seen = []
         while not stop.is_set():
             seen.append(consistent(fleet.path))
+        return seen
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    both = [start(fleet, keyring, 10 + n * 1000, 60, "run") for n in range(2)]
-    published = sum(len(process.communicate()[0].splitlines()) for process in both)
-    stop.set()
-    reader.join()
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        both = [start(fleet, keyring, 10 + n * 1000, 60, "run") for n in range(2)]
+        published = sum(len(process.communicate()[0].splitlines()) for process in both)
+        stop.set()
+    seen = reader.result()
     assert all(process.returncode == 0 for process in both)
     assert published >= 60 and len(set(seen)) > 2
     command = ["git", "-C", str(fleet.path), "rev-list", "--count", "main"]
