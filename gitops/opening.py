@@ -99,19 +99,18 @@ class Revision:
         return self.mirror.at(revision)
 
 
-def open_fleet(state: StateDir, source: MainSource, fleet_url: str = "") -> Opened:
+def open_fleet(state: StateDir, source: MainSource) -> Opened:
     """Open a hub's fleet; what is missing is made.
 
     Args:
         state: directories of the hub.
         source: the first model repository.
-        fleet_url: a fleet repository on a Git host; empty for the hub's own.
 
     Raises:
         EdgeferryError: the keys, or the fleet repository, cannot be used.
     """
     keyring = Keyring.open(state.keys, create=True)
-    repository = open_repository(fleet_url or str(state.fleet), state.fleet, create=True, keyring=keyring)
+    repository = FleetRepository.open(state.fleet, create=True)
     sources = Sources(state.sources, source.url, branch=source.branch, path=source.path)
     artifacts = ArtifactStore.open(state.artifacts)
     return _opened(keyring, repository, sources, artifacts)

@@ -68,11 +68,9 @@ class Fleet:
 
     Attributes:
         root: everything is below it; it must be empty or new.
-        say: told what happens, one line each.
     """
 
     root: Path
-    say: Callable[[str], None] = lambda _: None
     sites: dict[str, Site] = field(default_factory=dict)
     hub: Background | None = None
     hub_url: str = ""
