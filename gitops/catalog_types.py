@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from gitops import kinds
 from gitops.tree import File
+
+APPLICATION: Final = "app.kubernetes.io/part-of"
+"""Label of models and workloads that belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,19 @@ class Catalog:
     runtimes: Mapping[str, kinds.Runtime]
     placements: Mapping[str, kinds.Placement]
     where: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self) -> dict[str, frozenset[tuple[str, str]]]:
+        """Return name of an application, model or workload → the entries, as (kind, name), that it stands for."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        documents: list[tuple[str, Mapping[str, CatalogModel] | Mapping[str, CatalogWorkload]]]
+        documents = [("model", self.models), ("workload", self.workloads)]
+        for kind, known in documents:
+            for name, one in known.items():
+                found.setdefault(name, set()).add((kind, name))
+                application = one.document.metadata.labels.get(APPLICATION)
+                if application:
+                    found.setdefault(application, set()).add((kind, name))
+        return {name: frozenset(entries) for name, entries in found.items()}
 
     def parts(self, kind: str, name: str, version: str) -> tuple[object, ...]:
         """Return everything that a version is rendered from: equal parts render to equal entries."""

@@ -44,11 +44,13 @@ class Held:
         revision: the commit that is not used; empty where the source cannot be read.
         faults: of that commit.
         message: one sentence.
+        note: what else people should know of that commit; empty for nothing.
     """
 
     revision: str
     faults: tuple[Fault, ...]
     message: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Intake:
         known = self._last_good(name, document)
         if known is None:
             raise FaultyCatalog(documents.faults)
-        held[name] = Held(tree.revision, documents.faults, str(FaultyCatalog(documents.faults)))
+        held[name] = Held(tree.revision, documents.faults, str(FaultyCatalog(documents.faults)), tree.note)
         return known
 
     def _optional(
@@ -193,5 +195,5 @@ class Intake:
             del parts[name]  # a further source that never was faultless together with the others
         else:
             parts[name] = known
-        held[name] = Held(tree.revision, faults, str(error))
+        held[name] = Held(tree.revision, faults, str(error), tree.note)
         return True

@@ -14,6 +14,7 @@ from gitops.hub import Hub, Step, World
 from gitops.intake import Held
 from gitops.serve.view import HubState, SourceState
 from gitops.store import Store
+from gitops.tree import Tree
 
 _log: Final = logging.getLogger("edgeferry.hub")
 
@@ -102,17 +103,17 @@ def world(store: Store, now: datetime) -> World:
 
 
 def _state(hub: Hub, step: Step) -> HubState:
-    held = step.taken.held
-    used = step.taken.catalog.revisions
-    sources = tuple(_source(name, used.get(name, ""), held.get(name)) for name in sorted(used.keys() | held.keys()))
+    trees, held = step.taken.trees, step.taken.held
     return HubState(
         head=hub.repository.head or "",
-        sources=sources,
-        published={name: one.sequence for name, one in hub.published.items()},
+        sources=tuple(_source(name, trees.get(name), held.get(name)) for name in sorted(trees.keys() | held.keys())),
+        published=hub.published,
+        named=step.taken.catalog.named(),
     )
 
 
-def _source(name: str, used: str, held: Held | None) -> SourceState:
+def _source(name: str, tree: Tree | None, held: Held | None) -> SourceState:
+    used = "" if tree is None else tree.revision
     if held is None:
-        return SourceState(name, used, used)
-    return SourceState(name, held.revision, used, tuple(map(str, held.faults)) or (held.message,))
+        return SourceState(name, used, used, note="" if tree is None else tree.note)
+    return SourceState(name, held.revision, used, tuple(map(str, held.faults)) or (held.message,), held.note)

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -74,7 +74,6 @@ class SourceMirror:
     ) -> None:
         self.name, self.url, self.branch = name, url, branch
         self.path = _directory(path)
-        self.note = ""
         self.due = True
         self._timeout_s, self._monotonic = timeout_s, monotonic
         self._folder = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -109,8 +108,8 @@ class SourceMirror:
                     self._not_before = self._monotonic() + min(60.0, 2.0**self._failures)
                     raise
                 self._failures, self._fault, self.due = 0, None, False
-                self.note = fetched.note
-                self._last = (fetched.commit, self.tree(fetched.commit))
+                if self._last is None or self._last[0] != fetched.commit:
+                    self._last = (fetched.commit, replace(self.tree(fetched.commit), note=fetched.note))
             return self._last[1]
 
     def look_again(self) -> None:
@@ -151,7 +150,11 @@ class SourceMirror:
         """
         with self._lock:
             if self._local is not None:
-                return Fetched(self._branch_of(self._open()))
+                repository = self._open()
+                newest = self._branch_of(repository)
+                return Fetched(
+                    newest, self._rewritten(repository, None if self._last is None else self._last[0], newest)
+                )
             seen = f"{_SEEN}{self.branch}"
             repository = self._open()
             before = _target(repository, seen)
@@ -164,10 +167,10 @@ class SourceMirror:
             after = _target(repository, seen)
             if after is None:
                 raise self._unreadable(f"no branch {self.branch}")
-            if before in (None, after) or repository.descendant_of(after, before):
-                return Fetched(after)
-            repository.references.create(f"{_KEPT}{before}", before, force=True)
-            return Fetched(after, f"branch {self.branch} was rewritten: {before[:12]} is not in {after[:12]}")
+            note = self._rewritten(repository, before, after)
+            if note and before is not None:
+                repository.references.create(f"{_KEPT}{before}", before, force=True)
+            return Fetched(after, note)
 
     def tree(self, revision: str, path: str | None = None) -> Tree:
         """Return the tree of a commit.
@@ -201,6 +204,17 @@ class SourceMirror:
             at = datetime.fromtimestamp(commit.commit_time, UTC)
             blobs = SourceBlobs(Path(repository.path), self._lock, repository, self.large)
             return Tree(self.name, str(commit.id), at, {file.path: file for file in files}, blobs)
+
+    def _rewritten(self, repository: pygit2.Repository, before: str | None, after: str) -> str:
+        """Return the note for a branch whose newest commit does not follow from the one before."""
+        if before in (None, after):
+            return ""
+        try:
+            if repository.descendant_of(after, before):
+                return ""
+        except (KeyError, ValueError, pygit2.GitError):
+            pass  # what was there is gone: it was rewritten, and collected since
+        return f"branch {self.branch} was rewritten: {before[:12]} is not in {after[:12]}"
 
     def _open(self) -> pygit2.Repository:
         if self._repository is None:

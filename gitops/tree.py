@@ -40,6 +40,7 @@ class Tree:
         committed_at: committer time, UTC.
         files: path → file, sorted by path, below the source's ``path``.
         blobs: where the bytes come from.
+        note: what people should know of how it came to be the newest: that the branch was rewritten. Empty for none.
     """
 
     source: str
@@ -47,3 +48,4 @@ class Tree:
     committed_at: datetime
     files: Mapping[str, File]
     blobs: Blobs
+    note: str = ""

@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "plan": "gitops.cli.plan:plan",
     "explain": "gitops.cli.explain:explain",
     "publish": "gitops.cli.publish:publish",
+    "status": "gitops.cli.status:status",
     "hub": "gitops.cli.hub:hub",
     "cluster": "gitops.cli.cluster:cluster",
     "demo": "gitops.cli.demo:demo",

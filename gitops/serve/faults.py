@@ -92,6 +92,13 @@ class WrongMethod(Refusal):
     status = 405
 
 
+class NothingNamed(Refusal):
+    """No cluster, model, workload or application bears the name."""
+
+    code = "EF3135"
+    status = 404
+
+
 class Broken(Stop):
     """A fault of the hub itself; its log has the rest."""
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import pygit2
 
 from gitops.artifacts import ArtifactStore
+from gitops.changes import Published
 from gitops.store import Store
 
 
@@ -44,12 +45,14 @@ class SourceState:
         revision: newest commit that was looked at; empty for none.
         used: newest faultless commit, the one in force; empty for none.
         faults: one line each; why ``revision`` is not in force.
+        note: what people should know of ``revision``: that the branch was rewritten. Empty for none.
     """
 
     name: str
     revision: str
     used: str
     faults: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,16 @@ class HubState:
     Attributes:
         head: commit of the fleet repository; empty before the first publication.
         sources: all of them, by name.
-        published: cluster → sequence of its newest release.
+        published: cluster → its newest release.
+        named: name of an application, model or workload → the entries, as (kind, name), that it stands for.
         faults: what holds the hub as a whole; one line each.
         offline_after_s: a cluster not heard of for so long is shown as unknown.
     """
 
     head: str = ""
     sources: tuple[SourceState, ...] = ()
-    published: Mapping[str, int] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
+    named: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     offline_after_s: float = 600.0
 
@@ -87,7 +92,7 @@ class HubView:
         store: registrations and reports.
         artifacts: the embedded OCI store.
         trust: gives the newest trust document.
-        state: gives what ``/v1/status`` shows of the hub itself.
+        state: gives what ``/v1/status`` shows besides what the clusters said.
         wake: tells the hub's loop that there is something to do, and why; returns at once.
         operator_token: what people show; empty refuses everybody.
         hook_secrets: source name → secret of its webhook; ``""`` for hooks without a source. A hook with no

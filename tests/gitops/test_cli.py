@@ -18,7 +18,7 @@ def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 COMMANDS = [
-    ["init"], ["validate"], ["plan"], ["explain"], ["publish"], ["demo"], ["hub", "serve"],
+    ["init"], ["validate"], ["plan"], ["explain"], ["publish"], ["status"], ["demo"], ["hub", "serve"],
     ["cluster", "token"], ["cluster", "list"], ["cluster", "show"], ["cluster", "revoke"],
 ]  # fmt: skip
 

@@ -102,20 +102,28 @@ def test_unchanged_directories_are_not_read_again(models: Path, tmp_path: Path) 
     assert after.files["fleet.yaml"] != before.files["fleet.yaml"]
 
 
-def test_a_rewritten_branch_is_followed_with_a_note(models: Path, tmp_path: Path) -> None:
-    source = SourceMirror("main", f"file://{models}", tmp_path / "cache")
+def test_a_rewritten_branch_is_followed_with_a_note_until_the_next_commit(source: SourceMirror, models: Path) -> None:
     used = source.newest().revision
     rewritten = commit(models, {"fleet.yaml": b"again"}, "--amend")
+    for _ in range(2):  # also when it is looked at again, and is as it was
+        source.look_again()
+        newest = source.newest()
+        assert newest.revision == rewritten
+        assert "rewritten" in newest.note and used[:12] in newest.note
+    commit(models, {"fleet.yaml": b"more"})
     source.look_again()
-    assert source.newest().revision == rewritten
-    assert "rewritten" in source.note and used[:12] in source.note
+    assert source.newest().note == ""
+
+
+def test_what_a_rewritten_branch_held_is_kept(models: Path, tmp_path: Path) -> None:
+    source = SourceMirror("main", f"file://{models}", tmp_path / "cache")
+    used = source.newest().revision
+    commit(models, {"fleet.yaml": b"again"}, "--amend")
+    source.look_again()
+    source.newest()
     git(models, "reflog", "expire", "--expire=now", "--all")
     git(models, "gc", "--prune=now", "--quiet")
     assert source.at(used).files["fleet.yaml"].size_bytes == 12, "what was used is kept"
-    commit(models, {"fleet.yaml": b"more"})
-    source.look_again()
-    source.newest()
-    assert source.note == ""
 
 
 def test_a_vanished_branch_is_a_fault_and_no_deletion(source: SourceMirror, models: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.wire.report import EntryReport, Report, encode_report
+from gitops.changes import Published
 from gitops.serve.view import HubState, SourceState
 
 BODY = b'{"ref": "refs/heads/main"}'
@@ -96,6 +97,12 @@ def put(hub: Any, *entries: EntryReport, number: int = 1, fault: str = "") -> No
     hub.store.put_report("milan-01", report, encode_report(report), hub.now)
 
 
+def published(sequence: int, **versions: str) -> Published:
+    return Published(
+        sequence, "c", "", {("model", name): (one, "sha256:" + "a" * 64) for name, one in versions.items()}
+    )
+
+
 def entry(health: str, name: str = "digits") -> EntryReport:
     wanted = "sha256:" + "a" * 64
     return EntryReport("model", name, "1.0.0", wanted, wanted, health, url="http://127.0.0.1:18000")  # type: ignore[arg-type]  # a table of texts
@@ -111,7 +118,7 @@ def test_status_shows_hub_sources_and_clusters(hub: Any) -> None:
     hub.state = HubState(
         head="f" * 40,
         sources=(SourceState("main", "b" * 40, "a" * 40, ("models/x.yaml:1:1: EF1003 …",)),),
-        published={"milan-01": 3, "turin-01": 1},
+        published={"milan-01": published(3), "turin-01": published(1, other="2.0.0")},
         faults=("EF3002 …",),
     )
     hub.join("milan-01")
@@ -124,6 +131,7 @@ def test_status_shows_hub_sources_and_clusters(hub: Any) -> None:
         "revision": "b" * 40,
         "used": "a" * 40,
         "faults": ["models/x.yaml:1:1: EF1003 …"],
+        "note": "",
     }
     milan, turin = shown["clusters"]
     assert (milan["joined"], milan["health"], milan["published"], milan["sequence"]) == (True, "progressing", 3, 2)
@@ -131,8 +139,31 @@ def test_status_shows_hub_sources_and_clusters(hub: Any) -> None:
     first = milan["entries"][0]
     assert (first["health"], first["url"]) == ("current", "http://127.0.0.1:18000")
     assert (turin["joined"], turin["health"], turin["published"]) == (False, "unknown", 1)
-    assert [one["name"] for one in status(hub, "?cluster=turin-01")["clusters"]] == ["turin-01"]
-    assert status(hub, "?cluster=nowhere")["clusters"] == []
+    assert [(one["name"], one["wantedVersion"], one["running"], one["health"]) for one in turin["entries"]] == [
+        ("other", "2.0.0", "", "unknown")
+    ]
+
+
+def test_status_about_one_name_shows_what_belongs_to_it(hub: Any) -> None:
+    hub.state = HubState(
+        published={"milan-01": published(2, digits="1.0.0", other="1.0.0"), "turin-01": published(1, other="1.0.0")},
+        named={"vision": frozenset({("model", "digits")}), "other": frozenset({("model", "other")})},
+    )
+    hub.join("milan-01")
+    hub.store.touch("milan-01", hub.now)
+    put(hub, entry("current"))
+
+    def seen(about: str) -> dict[str, list[tuple[str, str]]]:
+        shown = status(hub, f"?about={about}")["clusters"]
+        return {one["name"]: [(entry["name"], entry["health"]) for entry in one["entries"]] for one in shown}
+
+    assert seen("vision") == {"milan-01": [("digits", "current")]}
+    assert seen("other") == {"milan-01": [("other", "progressing")], "turin-01": [("other", "unknown")]}
+    assert seen("turin-01") == {"turin-01": [("other", "unknown")]}
+    assert seen("digits") == {"milan-01": [("digits", "current")]}, "also what is declared no more, where it runs"
+    answer = hub.ask("GET", "/v1/status?about=visoin", bearer="op-token")
+    assert (answer.status, answer.json["code"]) == (404, "EF3135")
+    assert "did you mean vision?" in answer.json["detail"]
 
 
 @pytest.mark.parametrize(
