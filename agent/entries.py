@@ -1,17 +1,19 @@
 """What was accepted, on disk: the signed release in force, and every entry's own files for as long as they are needed.
 
 ``STATE/overlay/HEX/`` has release and signature as they were received, HEX being sha256 of the release's bytes;
-``STATE/entries/HEX/`` has one entry by its digest, with its files: a return works after the overlay has moved on.
+``STATE/entries/HEX`` has one entry by its digest, with its files: a return works after the overlay has moved on. It is
+one file, a line of JSON and then the files' bytes in its order: an entry of a thousand manifests costs one flush, not a
+thousand.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from agent import durable
 from agent.durable import sync_directory
 from agent.state import StateNotWritten
 from agent.steps import KeptDamaged
@@ -22,9 +24,6 @@ from agent.wire.release import NAME, SIGNATURE_NAME, Entry, Release, decode_entr
 
 ENTRIES: Final = "entries"
 OVERLAY: Final = "overlay"
-
-_ENTRY: Final = "entry.json"
-_FILES: Final = "files"
 
 
 def keep_release(root: Path, files: Mapping[str, bytes]) -> str:
@@ -67,66 +66,70 @@ def keep_entry(root: Path, entry: Entry, files: Mapping[str, bytes]) -> None:
         root: the state directory.
         entry: its digest names it.
         files: path within the overlay → bytes, of this entry's directory.
+
+    Raises:
+        StateNotWritten: the disk does not take it; nothing is kept.
     """
     if read_entry(root, entry.digest) is not None:
         return
-    directory = _directory(root, entry.digest)
-    directory.parent.mkdir(mode=0o700, exist_ok=True)
-    index = {"format": 1, "entry": encode_entry(entry), "files": {path: digest(files[path]) for path in files}}
-    content = {f"{_FILES}/{path}": data for path, data in files.items()}
-    _place(directory, {_ENTRY: canonical(index), **content})
+    path = _entry_path(root, entry.digest)
+    listed = {name: {"digest": digest(data), "size": len(data)} for name, data in files.items()}
+    head = canonical({"format": 1, "entry": encode_entry(entry), "files": listed})
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        durable.write(path, head + b"".join(files[name] for name in sorted(files)))
+    except OSError as error:
+        raise _not_written(path, error) from error
 
 
 def read_entry(root: Path, entry_digest: str) -> tuple[Entry, dict[str, bytes]] | None:
     """Return an entry and its files; None where it is not kept, or not whole any more."""
-    directory = _directory(root, entry_digest)
+    path = _entry_path(root, entry_digest)
     try:
-        top = Fields.parse((directory / _ENTRY).read_bytes(), str(directory / _ENTRY))
+        head, _, content = path.read_bytes().partition(b"\n")
+        top = Fields.parse(head, str(path))
         top.format((1,))
         entry = top.one("entry", decode_entry)
-        files = {path: (directory / _FILES / path).read_bytes() for path in top.mapping("files")}
-        whole = all(digest(files[path]) == wanted for path, wanted in top.mapping("files").items())
+        listed = top.one("files", lambda files: files.every(_listed)) or {}
     except (OSError, EdgeferryError):
         return None
-    return (entry, files) if whole and entry is not None and entry.digest == entry_digest else None
+    files, at = {}, 0
+    for name in sorted(listed):
+        wanted, size = listed[name]
+        files[name] = content[at : at + size]
+        at += size
+        if digest(files[name]) != wanted:
+            return None
+    return (entry, files) if at == len(content) and entry is not None and entry.digest == entry_digest else None
 
 
 def drop_entries(root: Path, keep: Collection[str]) -> tuple[str, ...]:
-    """Remove kept entries that are not in ``keep``; return their digests."""
+    """Remove kept entries that are not in ``keep``, and what a killed writer left; return the entries' digests."""
     dropped = []
-    for directory in _directories(root / ENTRIES):
-        entry_digest = f"sha256:{directory.name}"
-        if entry_digest not in keep:
-            _drop(directory)
-            dropped.append(entry_digest)
+    for path in sorted((root / ENTRIES).glob("*")):
+        if f"sha256:{path.name}" not in keep:
+            path.unlink(missing_ok=True)
+            if not path.name.startswith("."):
+                dropped.append(f"sha256:{path.name}")
     return tuple(dropped)
 
 
+def _listed(fields: Fields) -> tuple[str, int]:
+    return fields.text("digest"), fields.integer("size")
+
+
 def _place(path: Path, files: Mapping[str, bytes]) -> None:
-    """Make a directory with these files at once: whole or not there; one that is there already is replaced."""
+    """Make a directory with these files at once: whole or not there."""
     beside = path.with_name(f".{path.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(mode=0o700)
-        directories = {beside}
         for name in sorted(files):
-            target = beside / name
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directories.update(parent for parent in target.parents if parent.is_relative_to(beside))
-            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
-                out.write(files[name])
-                out.flush()
-                os.fsync(out.fileno())
-        for directory in directories:
-            sync_directory(directory)
-        if path.exists():
-            _drop(path)
+            durable.write(beside / name, files[name])
         beside.rename(path)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise StateNotWritten(
-            error.strerror or str(error), where=str(path), do="free space on the disk, or see whether it may be written"
-        ) from error
+        raise _not_written(path, error) from error
     sync_directory(path.parent)
 
 
@@ -143,8 +146,13 @@ def _directories(parent: Path) -> Iterator[Path]:
         yield from sorted(one for one in parent.iterdir() if one.is_dir())
 
 
-def _directory(root: Path, entry_digest: str) -> Path:
+def _entry_path(root: Path, entry_digest: str) -> Path:
     return root / ENTRIES / entry_digest.removeprefix("sha256:")
+
+
+def _not_written(path: Path, error: OSError) -> StateNotWritten:
+    do = "free space on the disk, or see whether it may be written"
+    return StateNotWritten(error.strerror or str(error), where=str(path), do=do)
 
 
 def _damaged(path: Path, why: str) -> KeptDamaged:

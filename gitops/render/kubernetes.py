@@ -15,6 +15,9 @@ from agent.wire.release import Artifact, Entry, Runtime
 NODE_STORE: Final = "/var/lib/edgeferry/content/trees"
 """Where an agent keeps unpacked artifacts on a node, one directory per sha256."""
 
+VERSION: Final = "edgeferry.dev/version"
+"""Label of a model's objects."""
+
 Object = dict[str, Any]
 
 
@@ -64,9 +67,13 @@ def container(entry: Entry, port: int) -> list[Object]:
 
 
 def labelled(manifest: Object, entry: Entry) -> Object:
-    """Return a workload's object with our labels and, where it has none, the entry's namespace."""
+    """Return a workload's object with our labels and, where it has none, the entry's namespace.
+
+    It does not carry the version: a version that changes one object of a thousand would touch them all.
+    """
     metadata = dict(manifest.get("metadata") or {})
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels(entry)}
+    ours = {key: value for key, value in labels(entry).items() if key != VERSION}
+    metadata["labels"] = {**(metadata.get("labels") or {}), **ours}
     metadata.setdefault("namespace", entry.namespace)
     return {**manifest, "metadata": metadata}
 
@@ -76,7 +83,7 @@ def labels(entry: Entry) -> dict[str, str]:
     return {
         "app.kubernetes.io/managed-by": "edgeferry",
         f"edgeferry.dev/{entry.kind}": entry.name,
-        "edgeferry.dev/version": entry.version,
+        VERSION: entry.version,
         "edgeferry.dev/placement": entry.placement,
     }
 

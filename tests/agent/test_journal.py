@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Instant
-from agent.entries import keep_entry, read_entry
+from agent.entries import drop_entries, keep_entry, read_entry
 from agent.journal import (
     FAILURES_KEPT,
     PHASES,
@@ -92,12 +93,24 @@ def test_a_phase_of_another_boot_has_no_age() -> None:
     assert EntryState("model", "digits").enter("testing", BEFORE).elapsed_ms(NOW) == 0
 
 
-def test_a_kept_entry_is_whole_or_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"x", lambda data: data[:-1] + b"#"])
+def test_a_kept_entry_is_whole_or_not_there(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     entry, files = model(test=True)
     keep_entry(tmp_path, entry, files)
     assert read_entry(tmp_path, entry.digest) == (entry, files)
-    note = next(tmp_path.glob("entries/*/files/models/digits/note"))
-    note.write_bytes(b"changed")
+    (kept,) = tmp_path.glob("entries/*")
+    kept.write_bytes(damage(kept.read_bytes()))
     assert read_entry(tmp_path, entry.digest) is None
     keep_entry(tmp_path, entry, files)
     assert read_entry(tmp_path, entry.digest) == (entry, files)
+
+
+def test_what_a_killed_writer_left_goes_with_the_entries_that_nobody_needs(tmp_path: Path) -> None:
+    entry, files = model(test=True)
+    keep_entry(tmp_path, entry, files)
+    left = tmp_path / "entries" / f".{entry.digest.removeprefix('sha256:')}.0a1b.new"
+    left.write_bytes(b"half")
+    assert drop_entries(tmp_path, {entry.digest}) == ()
+    assert not left.exists() and read_entry(tmp_path, entry.digest) is not None
+    assert drop_entries(tmp_path, ()) == (entry.digest,)
+    assert read_entry(tmp_path, entry.digest) is None
