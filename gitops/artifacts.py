@@ -17,11 +17,8 @@ Source: OCI image layout 1.1.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
-import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,16 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from agent.wire.canonical import Json, canonical, digest, is_digest
+from agent.wire.canonical import digest, is_digest
 from agent.wire.errors import DigestMismatch, Retry, Stop
-from gitops.oci_manifest import MAX_MANIFEST_BYTES, OCI_INDEX, BadManifest, children, read_manifest
+from gitops.oci_manifest import MAX_MANIFEST_BYTES, BadManifest, children, read_manifest, required, subject_of
+from gitops.repository_index import EMPTY_INDEX, LAYOUT, Listed, RepositoryIndex
 
 _CHUNK_BYTES: Final = 1 << 20
-_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REPOSITORY: Final = re.compile(rf"{_PART}(?:/{_PART})*\Z")
-_RESERVED: Final = {"index.json", "oci-layout"}
-_LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}\n'
-_EMPTY_INDEX: Final = canonical({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _LEFT_BEHIND_S: Final = 86400.0
 
@@ -48,12 +41,6 @@ class NoSuchBlob(Stop):
     """The store does not have these bytes."""
 
     code = "EF2180"
-
-
-class BadRepository(Stop):
-    """The name of a repository is not one."""
-
-    code = "EF2181"
 
 
 class StoreFull(Retry):
@@ -87,12 +74,12 @@ class ArtifactStore:
     def open(cls, root: Path) -> ArtifactStore:
         """Make the layout where it is absent, and drop what interrupted writers left behind a day ago."""
         store = cls(root)
-        for directory in (store._blobs, root / "repositories", store._incoming):
+        for directory in (store._blobs, root / "repositories", store.incoming):
             directory.mkdir(parents=True, exist_ok=True)
-        for name, data in (("index.json", _EMPTY_INDEX), ("oci-layout", _LAYOUT)):
+        for name, data in (("index.json", EMPTY_INDEX), ("oci-layout", LAYOUT)):
             if not (root / name).exists():
                 store._replace(root / name, data)
-        for path in store._incoming.iterdir():
+        for path in store.incoming.iterdir():
             if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
                 path.unlink(missing_ok=True)
         return store
@@ -164,26 +151,30 @@ class ArtifactStore:
             self._replace(self.path(blob), data)
         return Stored(blob, len(data))
 
-    def put_manifest(self, repository: str, data: bytes, tag: str = "") -> str:
+    def put_manifest(self, repository: str, data: bytes, tag: str = "", media_type: str = "") -> str:
         """Keep a manifest, list it in its repository, and return its digest.
 
         Args:
             repository: as ``models/defect-detector``.
             data: the manifest's bytes, kept as they are.
             tag: a name for it, moved from whatever manifest bore it; empty for none.
+            media_type: what it is, where it does not say so itself.
 
         Raises:
             BadRepository: not the name of a repository.
             BadManifest: not an OCI manifest or index, too large, or a blob of it is missing.
             StoreFull: no room.
         """
-        directory = self._repository(repository)
-        top = read_manifest(data)
-        for blob in children(top):
+        directory = self.repositories.directory(repository)
+        top = read_manifest(data, media_type)
+        for blob in required(top):
             if not self.has(blob):
-                raise BadManifest(f"names {blob}, which is not there", where=repository, do="put the blobs first")
+                raise BadManifest(
+                    f"names {blob}, which is not there", where=str(directory.name), do="put the blobs first"
+                )
         stored = self.put_bytes(data)
-        self._list(directory, top, stored, tag)
+        listed = Listed(stored.digest, tag, top["mediaType"], stored.size_bytes, subject_of(top))
+        self.repositories.add(repository, listed)
         return stored.digest
 
     def manifest(self, repository: str, wanted: str) -> bytes:
@@ -192,7 +183,7 @@ class ArtifactStore:
         Raises:
             NoSuchBlob: the repository does not have it.
         """
-        if all(one["digest"] != wanted for one in _entries(self._repository(repository) / "index.json")):
+        if all(one.digest != wanted for one in self.repositories.entries(repository)):
             raise _absent(wanted)
         return self.manifest_bytes(wanted)
 
@@ -216,45 +207,56 @@ class ArtifactStore:
             NoSuchBlob: a manifest is not there.
             BadManifest: what stands there is no manifest.
         """
-        top = read_manifest(self.manifest_bytes(wanted))
-        found = {wanted, *children(top)}
-        for one in top.get("manifests", []):
-            found.update(children(read_manifest(self.manifest_bytes(one["digest"]))))
+        found, left = {wanted}, [wanted]
+        while left:
+            top = read_manifest(self.manifest_bytes(left.pop()))
+            inner = [one["digest"] for one in top.get("manifests", [])]
+            left += [one for one in inner if one not in found]
+            found.update(children(top))
         return frozenset(found)
+
+    def user_of(self, blob: str) -> str:
+        """Return ``REPOSITORY@DIGEST`` of a manifest that leads to a blob; empty for none. Reads every manifest."""
+        for repository in self.repositories.names():
+            for one in self.repositories.entries(repository):
+                if one.digest == blob or blob in children(read_manifest(self.manifest_bytes(one.digest))):
+                    return f"{repository}@{one.digest}"
+        return ""
+
+    @property
+    def repositories(self) -> RepositoryIndex:
+        """Which manifests stand in which repository."""
+        return RepositoryIndex(self.root / "repositories", self._replace)
+
+    def adopt(self, path: Path, expected: str) -> Stored:
+        """Take a file that was written beside, and hand it its final name.
+
+        Args:
+            path: below ``incoming``; gone afterwards.
+            expected: the digest that its bytes must have.
+
+        Raises:
+            DigestMismatch: the bytes are others; the file stays.
+        """
+        with path.open("r+b") as file:
+            found = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            if found != expected:
+                raise DigestMismatch(f"the bytes are {found}, not {expected[:80]}", do="send them again")
+            if self.has(found):
+                path.unlink()
+            else:
+                _durable(file, path, self.path(found))
+        return Stored(found, size)
+
+    @property
+    def incoming(self) -> Path:
+        """Where files are written that get their names later; on the same disk."""
+        return self.root / "incoming"
 
     @property
     def _blobs(self) -> Path:
         return self.root / "blobs" / "sha256"
-
-    @property
-    def _incoming(self) -> Path:
-        return self.root / "incoming"
-
-    def _repository(self, name: str) -> Path:
-        if len(name) > 255 or not _REPOSITORY.match(name) or not _RESERVED.isdisjoint(name.split("/")):
-            raise BadRepository(f"{name[:80]!r} is not the name of a repository", do="use a-z 0-9 . _ - and /")
-        return self.root / "repositories" / name
-
-    def _list(self, directory: Path, top: dict[str, Json], stored: Stored, tag: str) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (directory / "oci-layout").exists():
-                self._replace(directory / "oci-layout", _LAYOUT)
-            listed = {(one["digest"], _tag(one)): one for one in _entries(directory / "index.json")}
-            wanted = dict(listed)
-            if tag:
-                wanted = {key: one for key, one in wanted.items() if key[1] != tag}
-            if tag or all(key[0] != stored.digest for key in wanted):
-                wanted[stored.digest, tag] = {
-                    "mediaType": top["mediaType"],
-                    "digest": stored.digest,
-                    "size": stored.size_bytes,
-                } | ({"annotations": {"org.opencontainers.image.ref.name": tag}} if tag else {})
-            if wanted != listed:
-                manifests = [wanted[key] for key in sorted(wanted)]
-                index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
-                self._replace(directory / "index.json", canonical(index))
 
     def _replace(self, path: Path, data: bytes) -> None:
         with self._beside() as (file, beside):
@@ -263,19 +265,25 @@ class ArtifactStore:
 
     @contextmanager
     def _beside(self) -> Iterator[tuple[BinaryIO, Path]]:
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
+        descriptor, name = tempfile.mkstemp(dir=self.incoming)
         beside = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with self.full_named(), os.fdopen(descriptor, "wb") as file:
                 yield file, beside
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @contextmanager
+    def full_named(self) -> Iterator[None]:
+        """Turn the system's word for a disk that takes nothing more into ours."""
+        try:
+            yield
         except OSError as error:
             if error.errno not in _FULL:
                 raise
             raise StoreFull(
                 f"cannot be written: {error.strerror}", where=str(self.root), do="make room on its disk"
             ) from None
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def _durable(file: BinaryIO, beside: Path, path: Path) -> None:
@@ -289,18 +297,6 @@ def _durable(file: BinaryIO, beside: Path, path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _entries(path: Path) -> list[dict[str, Json]]:
-    try:
-        listed: list[dict[str, Json]] = json.loads(path.read_bytes())["manifests"]
-    except FileNotFoundError:
-        return []
-    return listed
-
-
-def _tag(entry: dict[str, Json]) -> str:
-    return str(entry.get("annotations", {}).get("org.opencontainers.image.ref.name", ""))
 
 
 def _absent(blob: str) -> NoSuchBlob:

@@ -35,7 +35,9 @@ from gitops.serve.overlays import Overlays
 from gitops.serve.poll import PATH, Polls
 from gitops.serve.registered import Roll
 from gitops.serve.registration import Registration
-from gitops.serve.registry import Registry, registry_problem
+from gitops.serve.registry import Registry
+from gitops.serve.registry_faults import registry_problem
+from gitops.serve.registry_push import Pushes
 from gitops.serve.reports import Reports
 from gitops.serve.status import Status
 from gitops.serve.view import HubView
@@ -126,6 +128,7 @@ def create_app(view: HubView, notifier: Notifier | None = None) -> App:
 def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
     registration, reports = Registration(view, overlays), Reports(view, roll)
     git, registry = GitHttp(view, overlays, roll), Registry(view, overlays, roll)
+    pushes = Pushes(view, registry)
     hooks, status = Hooks(view), Status(view)
 
     async def healthz(_: Request) -> Response:
@@ -155,8 +158,17 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
         Route("/git/{cluster}/info/refs", git.refs),
         Route("/git/{cluster}/git-upload-pack", git.upload_pack, methods=["POST"]),
         Route("/v2/", registry.base),
-        Route("/v2/{repository:path}/manifests/{digest}", registry.manifest),
-        Route("/v2/{repository:path}/blobs/{digest}", registry.blob),
+        Route("/v2/{repository:path}/manifests/{reference}", pushes.manifest, methods=["GET", "PUT", "DELETE"]),
+        Route("/v2/{repository:path}/blobs/uploads", pushes.uploads, methods=["POST"]),
+        Route("/v2/{repository:path}/blobs/uploads/", pushes.uploads, methods=["POST"]),
+        Route(
+            "/v2/{repository:path}/blobs/uploads/{upload}",
+            pushes.upload,
+            methods=["GET", "PATCH", "PUT", "DELETE"],
+        ),
+        Route("/v2/{repository:path}/blobs/{reference}", pushes.blob, methods=["GET", "DELETE"]),
+        Route("/v2/{repository:path}/tags/list", registry.tags),
+        Route("/v2/{repository:path}/referrers/{reference}", registry.referrers),
         Route("/hooks/push", hooks.push, methods=["POST"]),
         Route("/hooks/push/{source}", hooks.push, methods=["POST"]),
         Route("/healthz", healthz),

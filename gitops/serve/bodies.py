@@ -43,7 +43,7 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     return gunzip(bytes(body), most_bytes)
 
 
-async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+async def chunks(request: Request, most_bytes: int, whole_s: float = WHOLE_S) -> AsyncIterator[bytes]:
     """Give the body as it was sent, piece by piece.
 
     Raises:
@@ -57,7 +57,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
             await _let_pass(request)
         raise BodyTooLarge(f"{announced} bytes, at most {most_bytes}")
     left, loop = most_bytes, asyncio.get_running_loop()
-    deadline = loop.time() + WHOLE_S
+    deadline = loop.time() + whole_s
     stream = request.stream()
     try:
         while True:
@@ -70,7 +70,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
                 raise BodyTooLarge(f"more than {most_bytes} bytes")
             yield chunk
     except TimeoutError:
-        raise TooSlow(f"the body did not arrive: {IDLE_S:.0f} s of silence, or {WHOLE_S:.0f} s in all") from None
+        raise TooSlow(f"the body did not arrive: {IDLE_S:.0f} s of silence, or {whole_s:.0f} s in all") from None
     except ClientDisconnect:
         raise BadRequest("the body was cut short") from None
 

@@ -76,6 +76,13 @@ def check_operator(request: Request, operator_token: str) -> None:
         raise Unauthenticated("no operator token", do="send the token from operator.token as `Authorization: Bearer`")
 
 
+def is_operator(request: Request, operator_token: str) -> bool:
+    """Tell whether a person with the operator token asks, as ``Bearer`` or as the password of ``Basic``."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    token = _basic(value)[1] if scheme.lower() == "basic" else bearer(request)
+    return bool(operator_token) and hmac.compare_digest(hash_secret(token), hash_secret(operator_token))
+
+
 def _basic(value: str) -> tuple[str, str]:
     try:
         user, _, secret = base64.b64decode(value, validate=True).decode().partition(":")

@@ -1,7 +1,7 @@
-"""``/v2/``: the part of an OCI registry that pulls, for clusters and what their releases name.
+"""``/v2/``: the part of an OCI registry that pulls.
 
-A manifest or blob outside the current and previous release of the cluster that asks is not there for it,
-whether the store has it or not.
+A person with the operator token reads everything. For a cluster, a manifest or blob outside its current and previous
+release is not there, whether the store has it or not; it asks by digest alone.
 
 Source: OCI distribution specification 1.1; RFC 9110 for ranges.
 """
@@ -17,19 +17,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from agent.wire.errors import EdgeferryError
-from gitops.artifacts import NoSuchBlob
-from gitops.oci_manifest import BadManifest, read_manifest
-from gitops.serve.faults import status_of
-from gitops.serve.identity import cluster_of
+from agent.wire.canonical import Json, canonical, is_digest
+from gitops.artifacts import ArtifactStore, NoSuchBlob
+from gitops.oci_manifest import OCI_INDEX, BadManifest, read_manifest
+from gitops.serve.identity import cluster_of, is_operator
 from gitops.serve.overlays import Overlays
 from gitops.serve.registered import Roll
+from gitops.serve.registry_faults import VERSION, NoSuchManifest, NoSuchRepository
+from gitops.serve.uploads import BadUpload
 from gitops.serve.view import HubView
 
-_VERSION: Final = {"docker-distribution-api-version": "registry/2.0"}
 _CHUNK_BYTES: Final = 256 << 10
 _RANGE: Final = re.compile(r"bytes=(?:(\d{1,18})-(\d{1,18})?|-(\d{1,18}))\Z")
-_CODES: Final = {401: "UNAUTHORIZED", 404: "BLOB_UNKNOWN", 405: "UNSUPPORTED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +49,75 @@ class Registry:
 
     async def base(self, request: Request) -> Response:
         """Answer ``GET /v2/``: this is a registry, and you may use it."""
+        if not self.is_operator(request):
+            self.check_cluster(request)
+        return JSONResponse({}, headers=VERSION)
+
+    def check_cluster(self, request: Request) -> None:
+        """Let a registered cluster on.
+
+        Raises:
+            Unauthenticated: nobody known.
+        """
         cluster_of(request, self._roll.newest())
-        return JSONResponse({}, headers=_VERSION)
+
+    def is_operator(self, request: Request) -> bool:
+        """Tell whether a person with the operator token asks."""
+        return is_operator(request, self._view.operator_token)
 
     async def manifest(self, request: Request) -> Response:
-        """Answer ``GET|HEAD /v2/REPOSITORY/manifests/DIGEST``."""
-        wanted = await self._granted(request)
+        """Answer ``GET|HEAD /v2/REPOSITORY/manifests/REFERENCE``."""
+        if self.is_operator(request):
+            repository, reference = request.path_params["repository"], request.path_params["reference"]
+            wanted = await run_in_threadpool(resolve, self._view.artifacts, repository, reference)
+        else:
+            wanted = await self._granted(request, request.path_params["reference"])
         data = await run_in_threadpool(self._manifest_bytes, wanted)
         try:
             kind = str(read_manifest(data)["mediaType"])
         except BadManifest:
-            raise NoSuchBlob(f"{wanted} is no manifest", do="ask for it under /blobs/") from None
-        head = {**_VERSION, "docker-content-digest": wanted, "etag": f'"{wanted}"', "content-length": str(len(data))}
+            raise NoSuchManifest(f"{wanted} is no manifest", do="ask for it under /blobs/") from None
+        head = {**VERSION, "docker-content-digest": wanted, "etag": f'"{wanted}"', "content-length": str(len(data))}
         return Response(b"" if request.method == "HEAD" else data, media_type=kind, headers=head)
+
+    async def tags(self, request: Request) -> Response:
+        """Answer ``GET /v2/REPOSITORY/tags/list``, in order, ``n`` at a time after ``last``."""
+        repository = self._for_operator(request)
+        entries = await run_in_threadpool(self._view.artifacts.repositories.entries, repository)
+        if not entries:
+            raise NoSuchRepository(f"nothing stands in {repository[:80]!r}")
+        found = sorted(one.tag for one in entries if one.tag)
+        last, most = request.query_params.get("last", ""), request.query_params.get("n", "")
+        found = [tag for tag in found if tag > last] if last else found
+        head = dict(VERSION)
+        if most.isdecimal() and int(most) < len(found):
+            found = found[: int(most)]
+            if found:
+                head["link"] = f'</v2/{repository}/tags/list?n={most}&last={found[-1]}>; rel="next"'
+        return JSONResponse({"name": repository, "tags": found}, headers=head)
+
+    async def referrers(self, request: Request) -> Response:
+        """Answer ``GET /v2/REPOSITORY/referrers/DIGEST``: what refers to a manifest, such as deltas to it."""
+        repository, subject = request.path_params["repository"], request.path_params["reference"]
+        if not self.is_operator(request):
+            await self._granted(request, subject)
+        if not is_digest(subject):
+            raise BadUpload(f"{subject[:80]!r} is not a sha256 digest", do="ask for the referrers of a digest")
+        wanted = request.query_params.get("artifactType", "")
+        found = await run_in_threadpool(referrers, self._view.artifacts, repository, subject)
+        kept = [one for one in found if not wanted or one["artifactType"] == wanted]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": kept}
+        head = {**VERSION, **({"oci-filters-applied": "artifactType"} if wanted else {})}
+        return Response(canonical(index), media_type=OCI_INDEX, headers=head)
 
     async def blob(self, request: Request) -> Response:
         """Answer ``GET|HEAD /v2/REPOSITORY/blobs/DIGEST``, whole or one range of it."""
-        wanted = await self._granted(request)
+        wanted = request.path_params["reference"]
+        if not self.is_operator(request):
+            await self._granted(request, wanted)
         size = await run_in_threadpool(self._view.artifacts.size_bytes, wanted)
         tag = f'"{wanted}"'
-        head = {**_VERSION, "docker-content-digest": wanted, "etag": tag, "accept-ranges": "bytes"}
+        head = {**VERSION, "docker-content-digest": wanted, "etag": tag, "accept-ranges": "bytes"}
         asked = request.headers.get("range", "")
         if request.headers.get("if-range", tag) != tag:
             asked = ""
@@ -92,13 +140,20 @@ class Registry:
         except BadManifest:
             return b""
 
-    async def _granted(self, request: Request) -> str:
+    def _for_operator(self, request: Request) -> str:
+        """Return the repository that a person asks about; for a cluster there is none."""
+        repository = str(request.path_params["repository"])
+        if not self.is_operator(request):
+            cluster_of(request, self._roll.newest())
+            raise NoSuchRepository(f"nothing stands in {repository[:80]!r}")
+        return repository
+
+    async def _granted(self, request: Request, wanted: str) -> str:
         cluster = cluster_of(request, self._roll.newest())
-        repository, wanted = request.path_params["repository"], request.path_params["digest"]
         grants = await run_in_threadpool(self._overlays.grants, cluster)
-        if (repository, wanted) not in grants:
+        if (request.path_params["repository"], wanted) not in grants:
             raise NoSuchBlob(f"{wanted[:80]!r} is not in a release of this cluster", do="take the newest release first")
-        return str(wanted)
+        return wanted
 
 
 def read_range(header: str, size: int) -> Span | None:
@@ -118,11 +173,29 @@ def read_range(header: str, size: int) -> Span | None:
     return Span(int(first), size if last is None else min(int(last) + 1, size))
 
 
-def registry_problem(error: EdgeferryError) -> Response:
-    """Return a fault as registry clients read it."""
-    status = 404 if isinstance(error, NoSuchBlob) else status_of(error)
-    fault = {"code": _CODES.get(status, "UNKNOWN"), "message": str(error)}
-    return JSONResponse({"errors": [fault]}, status, headers=_VERSION)
+def resolve(store: ArtifactStore, repository: str, reference: str) -> str:
+    """Return the digest of a manifest that a repository holds, asked for by digest or tag.
+
+    Raises:
+        NoSuchManifest: it holds none of that name.
+        BadRepository: not the name of a repository.
+    """
+    for one in store.repositories.entries(repository):
+        if reference in (one.digest, one.tag) and store.has(one.digest):
+            return one.digest
+    raise NoSuchManifest(f"no {reference[:80]!r} in {repository}", do="list what is there with /tags/list")
+
+
+def referrers(store: ArtifactStore, repository: str, subject: str) -> list[dict[str, Json]]:
+    """Return descriptors of the manifests of a repository that refer to ``subject``, in order of digest."""
+    found = []
+    listed = {one.digest: one for one in store.repositories.entries(repository) if one.subject == subject}
+    for digest, one in sorted(listed.items()):
+        top = read_manifest(store.manifest_bytes(digest))
+        kind = top.get("artifactType") or top.get("config", {}).get("mediaType", "")
+        plain = {"mediaType": one.media_type, "digest": digest, "size": one.size_bytes, "artifactType": kind}
+        found.append(plain | ({"annotations": top["annotations"]} if top.get("annotations") else {}))
+    return found
 
 
 async def _read(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
