@@ -20,7 +20,7 @@ from gitops.decisions import (
 )
 from gitops.render.entries import Rendered
 from gitops.render.groups import Group
-from gitops.render.overlay import Draft, Stamp, draft
+from gitops.render.overlay import Draft, ObjectClash, Stamp, draft
 from placement.types import Decision
 
 Entries = Mapping[tuple[str, str], tuple[str, str]]
@@ -83,33 +83,38 @@ def drafts(
     before: Mapping[str, Published],
     edges: Edges,
     stamp: Stamp,
-    paused: Collection[str],
+    kept: Collection[str],
     settled: Callable[[str, Sequence[Rendered], str], bool],
-) -> list[Draft]:
-    """Return the overlays whose content differs from what is published.
+) -> tuple[list[Draft], list[ObjectClash]]:
+    """Return the overlays whose content differs from what is published, and those that clash within themselves.
 
     Args:
         wanted: cluster → its entries, for every cluster of the catalog.
         before: cluster → its release in the fleet repository.
         edges: registered keys and reported sequences.
         stamp: what all releases of the step share.
-        paused: clusters whose release stays as it is.
+        kept: clusters whose release stays as it is.
         settled: tells that this cluster with these entries and this key was found unchanged in the last step, so
             that it need not be rendered to be compared.
     """
-    found = []
+    found: list[Draft] = []
+    clashes: list[ObjectClash] = []
     for name, entries in wanted.items():
         key = edges.key(name, before)
-        if name in paused or settled(name, entries, key):
+        if name in kept or settled(name, entries, key):
             continue
-        one = draft(name, entries, stamp, _sequence(name, before, edges), key)
+        try:
+            one = draft(name, entries, stamp, _sequence(name, before, edges), key)
+        except ObjectClash as clash:
+            clashes.append(clash)
+            continue
         if name not in before or before[name].content != one.content:
             found.append(one)
     for name in sorted(before.keys() - wanted.keys()):
         one = draft(name, (), stamp, _sequence(name, before, edges), edges.key(name, before), retire="keep")
         if before[name].content != one.content:
             found.append(one)
-    return found
+    return found, clashes
 
 
 def releases(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from agent.wire.release import Artifact
 from agent.wire.signature import SigningKey, fingerprint
-from gitops import changes
+from gitops import changes, keeping
 from gitops.catalog_types import Catalog
 from gitops.changes import Edges, Move, Published
 from gitops.deciding import Decided, Facts, Fleet, decide_all
@@ -26,6 +27,9 @@ from placement.types import Decision
 
 Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str], Artifact | None]
 """(catalog, its trees, kind, name, version) → where the version's bytes are; None where it has none of its own."""
+
+_Cache = dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]]
+"""What was asked to be rendered → what it was rendered from, and the result: for the next step, no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Step:
         moves: what it means entry by entry.
         changed: clusters whose overlay changes, with their new release.
         records: every decision as it is to stand.
+        kept: cluster → why its overlay is left as it is.
     """
 
     taken: Taken[Decided]
@@ -62,6 +67,7 @@ class Step:
     moves: Sequence[Move]
     changed: Mapping[str, Published]
     records: Mapping[str, DecisionRecord]
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ class Hub:
     fleet: Fleet = field(default_factory=Fleet)
     _ledger: Ledger = field(default_factory=Ledger)
     _decisions: Mapping[str, Decision] = field(default_factory=dict)
-    _rendered: dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]] = field(default_factory=dict)
+    _rendered: _Cache = field(default_factory=dict)
     _settled: dict[str, tuple[Sequence[Rendered], str]] = field(default_factory=dict)
 
     @property
@@ -108,25 +114,29 @@ class Hub:
         taken = self.intake.take(ledger.identities(), lambda catalog: self._decide(catalog, world, ledger))
         catalog, decisions = taken.catalog, taken.checked.decisions
         index = taken.checked.index
-        found = groups(catalog, decisions, index, lambda decision, values: self._render(taken, decision, values))
+        used: _Cache = {}
+        found, stuck = groups(catalog, decisions, index, partial(self._render, taken, used))
         lists = wanted(found, index)
         edges = Edges(_fingerprints(catalog, world.keys), world.highest)
         stamp = Stamp(self.fleet_id, self.trust, world.now, catalog.revisions)
-        paused = {name for name, cluster in catalog.clusters.items() if cluster.spec.paused}
-        drafts = changes.drafts(lists, ledger.published, edges, stamp, paused, self._is_settled)
-        records = changes.records(catalog, decisions, found, ledger.records)
+        kept = keeping.kept(catalog, ledger.published, taken.waiting, stuck)
+        drafts, clashes = changes.drafts(lists, ledger.published, edges, stamp, kept, self._is_settled)
+        kept |= keeping.clashing(clashes)
+        made = changes.records(catalog, decisions, found, ledger.records)
+        records = keeping.standing(made, ledger.records, taken.waiting, stuck)
         happened = changes.moves(drafts, lists, ledger.published)
         files = changes.record_files(records, ledger.records)
         if ledger.head is None:
             files.update(self.genesis)
-        self._decisions = decisions
-        compared = lists.keys() - paused - {one.cluster for one in drafts}
+        self._decisions = {name: one for name, one in decisions.items() if records.get(name) is made[name]}
+        self._rendered = used
+        compared = lists.keys() - kept.keys() - {one.cluster for one in drafts}
         self._settled = {name: (lists[name], edges.key(name, ledger.published)) for name in compared}
         change = None
         if drafts or files:
             text = changes.message(catalog.revisions, happened, len(drafts))
             change = Change({one.cluster: signed(one, self.key) for one in drafts}, files, text, world.now)
-        return Step(taken, change, happened, changes.releases(drafts, lists, ledger.published, edges), records)
+        return Step(taken, change, happened, changes.releases(drafts, lists, ledger.published, edges), records, kept)
 
     def publish(self, step: Step) -> str | None:
         """Write what a step changes; return the new head, or None where nothing differs.
@@ -154,16 +164,17 @@ class Hub:
         decided = decide_all(catalog, index, previous, world.now)
         return decided, decided.faults
 
-    def _render(self, taken: Taken[Decided], decision: Decision, values: Mapping[str, str]) -> Rendered:
+    def _render(self, taken: Taken[Decided], used: _Cache, decision: Decision, values: Mapping[str, str]) -> Rendered:
         policy, version = decision.policy, decision.version
         parts = taken.catalog.parts(policy.kind, policy.subject, version)
         key = (policy.name, policy.kind, policy.subject, version, tuple(sorted(values.items())))
-        known = self._rendered.get(key)
+        known = used.get(key) or self._rendered.get(key)
         if known is not None and known[0] == parts:
+            used[key] = known
             return known[1]
         artifact = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version)
         made = render(taken.catalog, policy.kind, policy.subject, version, policy.name, values, artifact)
-        self._rendered[key] = (parts, made)
+        used[key] = (parts, made)
         return made
 
     def _is_settled(self, name: str, entries: Sequence[Rendered], key: str) -> bool:

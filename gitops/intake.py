@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from agent.wire.errors import EdgeferryError
 from gitops import kinds
+from gitops.absent import Absent, Waiting, decidable
 from gitops.catalog import Cache, SourceDocuments, merge, read
 from gitops.catalog_types import Catalog
 from gitops.faults import Fault, FaultyCatalog
@@ -62,12 +63,14 @@ class Taken(Generic[T]):
         checked: what the check made of it.
         trees: source name → the tree in use; model bytes are read from it.
         held: source name → why it is not at its newest commit.
+        waiting: models and workloads that cannot be decided, as a source was never readable and faultless.
     """
 
     catalog: Catalog
     checked: T
     trees: Mapping[str, Tree]
     held: Mapping[str, Held]
+    waiting: Waiting
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ class Intake:
     revisions: Mapping[str, str] = field(default_factory=dict)
     _good: dict[str, tuple[Tree, SourceDocuments]] = field(default_factory=dict)
     _cache: Cache = field(default_factory=Cache)
-    _last: tuple[tuple[SourceDocuments, ...], Catalog] | None = None
+    _last: tuple[tuple[SourceDocuments, ...], Absent, Catalog, Waiting] | None = None
 
     def take(self, published: Mapping[str, str], check: Callable[[Catalog], tuple[T, Sequence[Fault]]]) -> Taken[T]:
         """Read every source and return the newest faultless catalog.
@@ -104,7 +107,7 @@ class Intake:
                 parts[name] = part
         while True:
             try:
-                catalog = self._merged(tuple(documents for _, documents in parts.values()), published)
+                catalog, waiting = self._merged(parts, published)
                 checked, faults = check(catalog)
                 if faults:
                     raise FaultyCatalog(faults)
@@ -112,7 +115,7 @@ class Intake:
                 self._fall_back(parts, held, error)
             else:
                 self._good.update(parts)
-                return Taken(catalog, checked, {name: tree for name, (tree, _) in parts.items()}, held)
+                return Taken(catalog, checked, {name: tree for name, (tree, _) in parts.items()}, held, waiting)
 
     def _part(self, name: str, document: kinds.Source | None, held: dict[str, Held]) -> tuple[Tree, SourceDocuments]:
         """Return the newest part without faults of its own, or the last good one."""
@@ -162,13 +165,18 @@ class Intake:
         documents = read(tree, self._cache, document)
         return None if documents.faults else (tree, documents)
 
-    def _merged(self, documents: tuple[SourceDocuments, ...], published: Mapping[str, str]) -> Catalog:
+    def _merged(
+        self, parts: Mapping[str, tuple[Tree, SourceDocuments]], published: Mapping[str, str]
+    ) -> tuple[Catalog, Waiting]:
+        documents = tuple(one for _, one in parts.values())
+        absent = Absent(tuple(one for name, one in sorted(documents[0].sources().items()) if name not in parts))
         last = self._last
-        if last is not None and len(last[0]) == len(documents) and all(map(operator.is_, last[0], documents)):
-            return last[1]
-        catalog = merge(documents, published)
-        self._last = (documents, catalog)
-        return catalog
+        same = last is not None and len(last[0]) == len(documents) and all(map(operator.is_, last[0], documents))
+        if last is not None and same and last[1] == absent:
+            return last[2], last[3]
+        catalog, waiting = decidable(merge(documents, published, absent.may_hold), absent, published)
+        self._last = (documents, absent, catalog, waiting)
+        return catalog, waiting
 
     def _fall_back(
         self, parts: dict[str, tuple[Tree, SourceDocuments]], held: dict[str, Held], error: FaultyCatalog

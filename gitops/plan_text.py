@@ -26,6 +26,19 @@ def plan_summary(step: Step) -> str:
     return f"Overlays {len(step.changed)}: clusters that gain {gained}, that lose {lost}, that change {changed}{more}."
 
 
+def plan_held(step: Step) -> list[str]:
+    """Return one line for every source that is held back, and for every fault that keeps clusters as they are."""
+    lines = [f"source {name} is held back: {held.message}" for name, held in sorted(step.taken.held.items())]
+    by_reason: dict[str, list[str]] = {}
+    for cluster, reason in sorted(step.kept.items()):
+        by_reason.setdefault(reason, []).append(cluster)
+    for reason, clusters in sorted(by_reason.items(), key=lambda pair: pair[1]):
+        more = f" and {len(clusters) - 3} more" if len(clusters) > 3 else ""
+        keeps = "keeps its" if len(clusters) == 1 else "keep their"
+        lines.append(f"{', '.join(clusters[:3])}{more} {keeps} release: {reason}")
+    return lines
+
+
 def plan_json(step: Step) -> dict[str, Any]:
     """Return the whole plan as JSON."""
     return {
@@ -54,6 +67,7 @@ def plan_json(step: Step) -> dict[str, Any]:
             for name, record in step.records.items()
         },
         "held": {name: one.message for name, one in step.taken.held.items()},
+        "kept": dict(sorted(step.kept.items())),
     }
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.wire.errors import EdgeferryError, Stop
+from gitops.absent import Absent
 from gitops.catalog import Cache, SourceDocuments, merge, nowhere, read
 from gitops.catalog_checks import Checked, Elsewhere, notes
 from gitops.catalog_types import Catalog
 from gitops.deciding import Fleet, decide_all
 from gitops.faults import Fault, FaultyCatalog
 from gitops.folder import git, read_folder
-from gitops.names import fits
 from gitops.source import SourceMirror
 
 
@@ -74,10 +74,10 @@ def _clashes(catalog: Catalog, now: datetime) -> tuple[Fault, ...]:
 
 def _elsewhere(documents: SourceDocuments, partial: bool, unseen: set[str]) -> Elsewhere:
     """Return what may stand in a source that is not read here; what was asked for is noted."""
-    allowed = [source.spec.allow for source in documents.sources().values()]
+    others = Absent(tuple(documents.sources().values()))
 
     def may(kind: str, name: str) -> bool:
-        if not partial and not any(kind in one.kinds and any(fits(n, name) for n in one.names) for one in allowed):
+        if not partial and not others.may_hold(kind, name):
             return False
         if not kind.endswith("Version"):
             unseen.add(f"{kind}/{name}")

@@ -108,6 +108,7 @@ def _state(hub: Hub, step: Step) -> HubState:
         head=hub.repository.head or "",
         sources=tuple(_source(name, trees.get(name), held.get(name)) for name in sorted(trees.keys() | held.keys())),
         published=hub.published,
+        kept=step.kept,
         named=step.taken.catalog.named(),
     )
 

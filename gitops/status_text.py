@@ -117,6 +117,8 @@ def _faults(one: Mapping[str, Any], now: datetime) -> list[str]:
         lines.append(f"{one['name']} has not joined: `edgeferry cluster token {one['name']}`")
     elif one["unknownSince"]:
         lines.append(f"{one['name']} is unknown since {one['unknownSince']}, {age(one['unknownSince'], now)} ago")
+    if one["kept"]:
+        lines.append(f"{one['name']} keeps its release: {one['kept']}")
     fault = one["fault"]
     if fault["code"] or fault["message"]:
         lines.append(f"{one['name']}: {fault['code']} {fault['message']}".rstrip())

@@ -8,7 +8,7 @@ import click
 
 from gitops.cli.output import as_json, output_option, table
 from gitops.opening import plan_of
-from gitops.plan_text import plan_json, plan_rows, plan_summary
+from gitops.plan_text import plan_held, plan_json, plan_rows, plan_summary
 
 
 @click.command()
@@ -30,6 +30,6 @@ def plan(repository: Path, fleet: str, revision: str | None, output: str) -> Non
         return
     if step.moves:
         click.echo(table(("CLUSTER", "WHAT", "FROM", "TO"), plan_rows(step.moves)))
-    for name, held in sorted(step.taken.held.items()):
-        click.echo(f"source {name} is held back: {held.message}")
+    for line in plan_held(step):
+        click.echo(line)
     click.echo(plan_summary(step))

@@ -9,7 +9,7 @@ import click
 
 from gitops.cli.output import as_json, output_option
 from gitops.opening import MainSource, publish_once
-from gitops.plan_text import plan_json, plan_summary
+from gitops.plan_text import plan_held, plan_json, plan_summary
 
 
 @click.command()
@@ -57,6 +57,6 @@ def publish(
     if output == "json":
         click.echo(as_json({**plan_json(step), "head": head or ""}))
         return
-    for name, held in sorted(step.taken.held.items()):
-        click.echo(f"source {name} is held back: {held.message}", err=True)
+    for line in plan_held(step):
+        click.echo(line, err=True)
     click.echo("Nothing to publish." if head is None else f"Published {head[:12]}. {plan_summary(step)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.wire.errors import EdgeferryError
 from gitops import kinds
 from gitops.catalog_types import Catalog
 from gitops.policies import to_term
@@ -27,13 +28,27 @@ class Group:
     clusters: ClusterSet
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Clusters that cannot get what a decision gives them, and why."""
+
+    decision: str
+    fault: EdgeferryError
+    clusters: ClusterSet
+
+
 Render = Callable[[Decision, Mapping[str, str]], Rendered]
 """Renders a decision's subject with overriding values; a second call with equal arguments returns the same object."""
 
 
-def groups(catalog: Catalog, decisions: Mapping[str, Decision], index: FleetIndex, render: Render) -> list[Group]:
-    """Split every decision by the overrides that its clusters match, and render each part."""
-    found = []
+def groups(
+    catalog: Catalog, decisions: Mapping[str, Decision], index: FleetIndex, render: Render
+) -> tuple[list[Group], list[Stuck]]:
+    """Split every decision by the overrides that its clusters match, and render each part.
+
+    What cannot be rendered (bytes that cannot be fetched, a version with nothing to run) sticks by itself.
+    """
+    found, stuck = [], []
     for name, decision in decisions.items():
         moving = targets(decision).bits
         if not moving:
@@ -41,8 +56,12 @@ def groups(catalog: Catalog, decisions: Mapping[str, Decision], index: FleetInde
         placement = catalog.placements.get(name)
         overrides = () if placement is None else placement.spec.overrides
         for bits, values in _parts(moving, overrides, index):
-            found.append(Group(name, render(decision, values), ClusterSet(index, bits)))
-    return found
+            clusters = ClusterSet(index, bits)
+            try:
+                found.append(Group(name, render(decision, values), clusters))
+            except EdgeferryError as fault:
+                stuck.append(Stuck(name, fault, clusters))
+    return found, stuck
 
 
 def wanted(found: Sequence[Group], index: FleetIndex) -> dict[str, tuple[Rendered, ...]]:

@@ -92,6 +92,7 @@ def _cluster(
         "seenAt": _time(seen),
         "unknownSince": _time(seen or (registration.joined_at if registration else None)) if unknown else "",
         "published": 0 if published is None else published.sequence,
+        "kept": state.kept.get(name, ""),
         "sequence": 0 if report is None else report.sequence,
         "reportedAt": "" if stored is None else write_time(stored.received_at),
         "agent": "" if report is None else report.agent,

@@ -63,6 +63,7 @@ class HubState:
         head: commit of the fleet repository; empty before the first publication.
         sources: all of them, by name.
         published: cluster → its newest release.
+        kept: cluster → why its release is left as it is.
         named: name of an application, model or workload → the entries, as (kind, name), that it stands for.
         faults: what holds the hub as a whole; one line each.
         offline_after_s: a cluster not heard of for so long is shown as unknown.
@@ -71,6 +72,7 @@ class HubState:
     head: str = ""
     sources: tuple[SourceState, ...] = ()
     published: Mapping[str, Published] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
     named: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     offline_after_s: float = 600.0

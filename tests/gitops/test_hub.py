@@ -322,22 +322,123 @@ def test_decisions_stand_in_the_fleet_repository_with_their_reasons(tmp_path: Pa
     assert fleet.repository.walk("decisions") == {}
 
 
-def test_a_model_of_another_source_is_merged(tmp_path: Path, repository: Repository) -> None:
-    other = Repository(tmp_path / "other")
-    other.git("rm", "-r", "-q", ".")
-    other.commit({**model("robot-arm"), **version("robot-arm", "1.0.0")})
-    allow = {"kinds": ["Model", "ModelVersion"], "names": ["robot-*"]}
-    admitted = {"sources/robotics.yaml": document("Source", "robotics", {"url": str(other.folder), "allow": allow})}
-    repository.commit({**admitted, **placement("robots", model="robot-arm")})
+def test_a_model_of_another_source_is_merged(tmp_path: Path, repository: Repository, robots: Repository) -> None:
+    repository.commit({**admit(robots), **placement("robots", model="robot-arm")})
     fleet = opened(tmp_path, repository)
     step(fleet)
     assert versions(fleet, "lyon-01") == {"robot-arm": "1.0.0"}
-    good = other.git("rev-parse", "HEAD")
-    other.commit(placement("mine", model="robot-arm"))
+    good = robots.git("rev-parse", "HEAD")
+    robots.commit(placement("mine", model="robot-arm"))
     fleet.sources.look_again()
     found = fleet.hub.step(World(NOW))
     assert found.change is None and set(found.taken.held) == {"robotics"}
     assert found.taken.catalog.revisions["robotics"] == good
+
+
+ADMITTED = {"kinds": ["Model", "ModelVersion"], "names": ["robot-*"]}
+
+
+def admit(other: Repository) -> dict[str, Any]:
+    return {"sources/robotics.yaml": document("Source", "robotics", {"url": str(other.folder), "allow": ADMITTED})}
+
+
+@pytest.fixture
+def robots(tmp_path: Path) -> Repository:
+    other = Repository(tmp_path / "other")
+    other.git("rm", "-r", "-q", ".")
+    other.commit({**model("robot-arm"), **version("robot-arm", "1.0.0")})
+    return other
+
+
+def test_a_source_that_was_never_readable_holds_back_only_what_refers_to_it(
+    tmp_path: Path, repository: Repository, robots: Repository
+) -> None:
+    repository.commit({**admit(robots), **placement("robots", model="robot-arm")})
+    away = robots.folder.rename(tmp_path / "away")
+    fleet = opened(tmp_path, repository)
+    assert step(fleet) is not None
+    assert versions(fleet, "milan-01") == {"digits": "1.0.0", "digit-reader": "1.0.0"}
+    found = fleet.hub.step(World(NOW))
+    assert set(found.taken.held) == {"robotics"} and found.kept == {}
+    away.rename(robots.folder)
+    step(fleet)
+    assert versions(fleet, "lyon-01") == {"robot-arm": "1.0.0"}
+
+
+def test_what_a_lost_source_delivered_stays_after_a_restart_that_cannot_read_it(
+    tmp_path: Path, repository: Repository, robots: Repository
+) -> None:
+    everywhere = placement("robots", model="robot-arm", clusters=[{"names": ["lyon-01", "milan-01"]}])
+    repository.commit({**admit(robots), **everywhere})
+    step(opened(tmp_path, repository))
+    robots.folder.rename(tmp_path / "away")
+    repository.commit({**version("digits", "2.0.0"), **placement("digits", model="digits")})
+    again = opened(tmp_path, repository)
+    step(again, NOW + timedelta(hours=1))
+    assert versions(again, "turin-01") == {"digits": "2.0.0", "digit-reader": "1.0.0"}, "it has nothing of the source"
+    assert versions(again, "lyon-01") == {"robot-arm": "1.0.0"}
+    assert versions(again, "milan-01")["digits"] == "1.0.0"
+    assert again.repository.walk("decisions/robots"), "who was chosen is not forgotten"
+    found = again.hub.step(World(NOW))
+    assert found.change is None and set(found.kept) == {"lyon-01", "milan-01"}
+    assert "waits for source robotics" in found.kept["lyon-01"]
+
+
+def manifests(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Return a workload that declares a ConfigMap of a fixed name, and where it goes."""
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}, "data": {"of": name}}
+    return {
+        f"workloads/{name}/workload.yaml": document("Workload", name, {}),
+        f"workloads/{name}/versions/1.0.0/config.yaml": json.dumps(config),
+        f"placements/{name}.yaml": document(
+            "Placement", name, {"workload": name, "clusters": [{"matchLabels": labels}]}
+        ),
+    }
+
+
+def test_two_entries_that_declare_the_same_object_hold_back_only_that_cluster(
+    tmp_path: Path, repository: Repository
+) -> None:
+    kubernetes = {
+        f"clusters/{name}.yaml": document("Cluster", name, {}, labels)
+        for name, labels in {
+            "milan-01": {"edgeferry.dev/platform": "kubernetes", "a": "yes", "b": "yes"},
+            "turin-01": {"edgeferry.dev/platform": "kubernetes", "a": "yes"},
+            "lyon-01": {"edgeferry.dev/platform": "kubernetes", "b": "yes"},
+        }.items()
+    }
+    repository.commit({**kubernetes, "placements/digits.yaml": None, "workloads/digit-reader": None})
+    fleet = opened(tmp_path, repository)
+    step(fleet)
+    before = release(fleet, "milan-01").content
+    repository.commit({**manifests("first", {"a": "yes"}), **manifests("second", {"b": "yes"})})
+    step(fleet)
+    assert (versions(fleet, "turin-01"), versions(fleet, "lyon-01")) == ({"first": "1.0.0"}, {"second": "1.0.0"})
+    assert release(fleet, "milan-01").content == before
+    found = fleet.hub.step(World(NOW))
+    assert found.change is None and "EF3021" in found.kept["milan-01"] and len(found.kept) == 1
+
+
+def test_bytes_that_cannot_be_fetched_hold_back_only_who_needs_them(tmp_path: Path, repository: Repository) -> None:
+    fleet = opened(tmp_path, repository)
+    step(fleet)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 5\n"
+    large = {**model("large"), "models/large/versions/1.0.0/large.onnx": pointer}
+    repository.commit({**large, **placement("large", model="large", clusters=[{"names": ["milan-01"]}])})
+    repository.commit({**version("digits", "2.0.0"), **placement("digits", model="digits")})
+    step(fleet)
+    assert versions(fleet, "turin-01")["digits"] == "2.0.0"
+    assert versions(fleet, "milan-01")["digits"] == "1.0.0"
+    found = fleet.hub.step(World(NOW))
+    assert set(found.kept) == {"milan-01"} and "large" not in found.records
+
+
+def test_what_was_rendered_is_kept_no_longer_than_it_is_used(tmp_path: Path, repository: Repository) -> None:
+    fleet = opened(tmp_path, repository)
+    for n in range(2, 6):
+        repository.commit(version("digits", f"{n}.0.0", like="1.0.0"))
+        step(fleet)
+    assert len(fleet.hub._rendered) == 2
 
 
 def test_stock_tools_accept_every_published_overlay(tmp_path: Path, repository: Repository) -> None:
