@@ -141,10 +141,11 @@ def measure(root: Path, server: ControlPlane, fleet: Fleet) -> None:
     }
     fleet.commit("A thousand objects", files)
     fleet.start_hub()
-    site = fleet.join("edge-07", "--platform", "kubernetes", "--kubeconfig", str(server.kubeconfig))
+    fleet.join("edge-07", "--platform", "kubernetes", "--kubeconfig", str(server.kubeconfig))
     whole = timed(lambda: fleet.until("the workload is current", lambda: health(fleet) == "current", 300))
-    assert site.agent is not None
-    process = site.agent.process.pid
+    agent = fleet.host("edge-07").agent
+    assert agent is not None
+    process = agent.process.pid
     spent = cpu_s(process)
     changed = {f"workloads/thousand/versions/1.1.0/{name}": text for name, text in objects(NAMESPACE, "0.7").items()}
     fleet.commit("One threshold", dict(changed))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gitops.demo.processes import BIN, Background, Reaper, run
+from gitops.demo.sites import HostSite, Site, get
 
 T = TypeVar("T")
 DIGITS: Final = Path(__file__).parent / "digits"
@@ -38,28 +36,6 @@ class Answer:
 
     version: str
     text: str
-
-
-@dataclass(slots=True)
-class Site:
-    """One host site with its agent."""
-
-    name: str
-    state: Path
-    agent: Background | None = None
-    _urls: dict[str, str] = field(default_factory=dict)
-
-    def status(self) -> dict[str, Any]:
-        """Return what `edgeferry-agent status` says."""
-        out = run([str(BIN / "edgeferry-agent"), "status", "--state", str(self.state), "--output", "json"])
-        value: dict[str, Any] = json.loads(out)
-        return value
-
-    def url(self, name: str) -> str:
-        """Return where a model or workload answers; empty for nowhere. The address never changes once it is given."""
-        if not self._urls.get(name):
-            self._urls[name] = next((str(one["url"]) for one in self.status()["entries"] if one["name"] == name), "")
-        return self._urls[name]
 
 
 @dataclass(slots=True)
@@ -99,8 +75,7 @@ class Fleet:
     def close(self) -> None:
         """Stop everything: agents, hub, and what the agents started."""
         for site in self.sites.values():
-            if site.agent is not None:
-                site.agent.stop()
+            site.stop()
         if self.hub is not None:
             self.hub.stop()
         if self._reaper is not None:
@@ -160,7 +135,12 @@ class Fleet:
         )
         self.until("the hub answers", lambda: get(f"{self.hub_url}/healthz") is not None)
 
-    def join(self, name: str, *options: str) -> Site:
+    def token(self, name: str) -> str:
+        """Return a join token for a site."""
+        printed = self.edgeferry("cluster", "token", name, "--state", str(self.hub_state), "--hub-url", self.hub_url)
+        return printed.split("EDGEFERRY_TOKEN=", 1)[1].split()[0].strip("'\"")
+
+    def join(self, name: str, *options: str) -> None:
         """Register a site with a token, as the printed line says, and start its agent.
 
         Args:
@@ -169,8 +149,6 @@ class Fleet:
         """
         state = self.root / "sites" / name
         state.mkdir(parents=True)
-        printed = self.edgeferry("cluster", "token", name, "--state", str(self.hub_state), "--hub-url", self.hub_url)
-        token = printed.split("EDGEFERRY_TOKEN=", 1)[1].split()[0].strip("'\"")
         first = 20000 + (hash_of(str(state)) % 200) * 50
         ports = ("--first-port", str(first), "--last-port", str(first + 49))
         command = [
@@ -183,14 +161,19 @@ class Fleet:
             "--state",
             str(state),
         ]
-        run([*command, *(options or ports)], extra={"EDGEFERRY_TOKEN": token})
-        site = self.sites[name] = Site(name, state)
+        run([*command, *(options or ports)], extra={"EDGEFERRY_TOKEN": self.token(name)})
+        self.sites[name] = HostSite(name, state)
         self.start_agent(name)
+
+    def host(self, name: str) -> HostSite:
+        """Return a site that is a bare host."""
+        site = self.sites[name]
+        assert isinstance(site, HostSite)
         return site
 
     def start_agent(self, name: str) -> None:
-        """Start a site's agent."""
-        site = self.sites[name]
+        """Start a host's agent."""
+        site = self.host(name)
         command = [str(BIN / "edgeferry-agent"), "run", "--state", str(site.state)]
         site.agent = Background(command, self.root / f"{name}.log", self._mark())
 
@@ -237,8 +220,9 @@ class Fleet:
         deadline = time.monotonic() + within_s
         while not holds():
             if time.monotonic() > deadline:
-                logs = [self.hub] + [site.agent for site in self.sites.values()]
-                tails = "\n".join(f"--- {one.log.name}\n{one.tail()}" for one in logs if one is not None)
+                logs = {"hub": "" if self.hub is None else self.hub.tail()}
+                logs |= {site.name: site.log() for site in self.sites.values()}
+                tails = "\n".join(f"--- {name}\n{tail}" for name, tail in logs.items())
                 raise Wrong(f"not within {within_s:g} s: {what}{'; seen ' + seen() if seen else ''}\n{tails}")
             time.sleep(0.02)
 
@@ -255,16 +239,6 @@ def ask(url: str, model: str, question: bytes = QUESTION) -> Answer | None:
     digit, confidence = outputs["label"][0], round(max(outputs["probabilities"]), 3)
     version = next((v for v, told in ANSWERS.items() if told == {"digit": digit, "confidence": confidence}), "")
     return Answer(version, f"“{digit}” ({confidence:.0%})")
-
-
-def get(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> bytes | None:
-    """Return the answer's body; None where nobody answers, or not with success."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, dict(headers or {})), timeout=5) as response:
-            data: bytes = response.read()
-            return data
-    except (OSError, urllib.error.URLError, http.client.HTTPException):
-        return None
 
 
 def free_port() -> int:

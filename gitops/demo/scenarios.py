@@ -66,16 +66,15 @@ def one_many_labels(fleet: Fleet) -> Iterator[str]:
     same("the processes on the three sites", before, {name: runtimes(fleet, name) for name in three})
     yield "4. A second model to another group: the groups are independent"
 
-    foreign = fleet.sites["milan-01"].state / "models" / "notes.txt"
-    foreign.parent.mkdir(exist_ok=True)
-    foreign.write_text("not ours")
+    fleet.sites["milan-01"].put_foreign()
+    foreign = fleet.sites["milan-01"].foreign()
     fleet.commit("No placements", {"placements/digits.yaml": None, "placements/letters.yaml": None})
     for name in labels:
         fleet.until(f"nothing runs at {name}", lambda name=name: not runtimes(fleet, name))  # type: ignore[misc]
         check_empty_and_signed(fleet, name)
     fleet.expect(dict.fromkeys(labels, ""))
-    same("the foreign file", "not ours", foreign.read_text())
-    yield "5. The placements deleted: our processes are gone, foreign files are not, the releases are signed and empty"
+    same("what is not ours", foreign, fleet.sites["milan-01"].foreign())
+    yield "5. The placements deleted: all of ours is gone, nothing foreign is, the releases are signed and empty"
 
 
 def label_moves_the_model(fleet: Fleet) -> Iterator[str]:
@@ -229,7 +228,7 @@ def deliveries(fleet: Fleet) -> Iterator[str]:
     yield "3. A new model behind the server: the workload's answers change"
 
     fleet.commit("Delete all", {"placements": None, "workloads": None, "models/weights": None})
-    state = fleet.sites["host"].state
+    state = fleet.host("host").state
     fleet.until(
         "nothing runs at the host", lambda: not runtimes(fleet, "host") and not runtimes(fleet, "host", "main.py")
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gitops.demo.documents import DIGITS
-from gitops.demo.fleet import QUESTION, Fleet, Wrong, ask, get
+from gitops.demo.fleet import QUESTION, Fleet, Wrong, ask
 from gitops.demo.processes import run
-from gitops.demo.reap import belonging
+from gitops.demo.sites import get
 
 
 class Client:
@@ -42,16 +42,9 @@ class Client:
                 self._failed.append(repr(answer))
 
 
-def runtimes(fleet: Fleet, site: str, program: str = "edgeferry-onnx-runtime") -> tuple[int, ...]:
-    """Return the processes of a site that run a program, found from outside."""
-    found = []
-    for pid in belonging(fleet.sites[site].state):
-        try:
-            if program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-        except OSError:
-            continue
-    return tuple(sorted(found))
+def runtimes(fleet: Fleet, site: str, program: str = "edgeferry-onnx-runtime") -> tuple[str, ...]:
+    """Return what identifies the processes or pods of a site that run a program, found from outside."""
+    return fleet.sites[site].running(program)
 
 
 def overlay_of(fleet: Fleet, site: str) -> str:
@@ -135,10 +128,9 @@ def until_weights(fleet: Fleet, number: str) -> None:
     )
 
 
-def staged_files(fleet: Fleet, site: str, model: str) -> list[tuple[str, int, int]]:
-    """Return name, inode and time of every staged file of a model."""
-    files = (fleet.sites[site].state / "content").rglob(f"{model}.onnx")
-    return sorted((str(file), file.stat().st_ino, file.stat().st_mtime_ns) for file in files)
+def staged_files(fleet: Fleet, site: str, model: str) -> list[tuple[str, ...]]:
+    """Return what identifies every staged file of a model."""
+    return fleet.sites[site].staged(model)
 
 
 def write_files(folder: Path, files: dict[str, str | bytes | None]) -> None:

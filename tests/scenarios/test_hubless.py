@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gitops.demo.documents import version
-from gitops.demo.fleet import Fleet, Site, ask, hash_of
+from gitops.demo.fleet import Fleet, ask, hash_of
 from gitops.demo.processes import BIN, run
+from gitops.demo.sites import HostSite
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_models_reach_a_site_by_plain_git_and_folders(fleet: Fleet, way: str) ->
     ports = ("--first-port", str(first), "--last-port", str(first + 19))
     quick = (*ports, "--set", "probation_s=0.5")
     agent(fleet, "site", "join", *where, "--trust", "1.json", "--cluster", "milan-01", "--store", "artifacts", *quick)
-    site = fleet.sites["milan-01"] = Site("milan-01", fleet.root / "site")
+    site = fleet.sites["milan-01"] = HostSite("milan-01", fleet.root / "site")
     agent(fleet, "site", "once", "--until-current", "--timeout", "60")
     answer = ask(site.url("digits"), "digits")
     assert answer is not None and answer.version == "1.0.0"

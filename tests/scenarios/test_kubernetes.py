@@ -78,7 +78,7 @@ def test_a_container_model_travels_from_git_to_the_api_server_and_back(
     fleet.commit("Version 2.0.0", dict(image("2.0.0")))
     fleet.until("version 2.0.0 is asked for", lambda: _wanted(fleet) == "2.0.0", 60)
 
-    agent = fleet.sites["edge-07"].agent
+    agent = fleet.host("edge-07").agent
     assert agent is not None
     agent.stop(how=signal.SIGKILL)
     run([*kubectl, "create", "configmap", "foreign"])
