@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster check bench lock clean
+.PHONY: help install images demo test test-cluster check bench lock clean
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -38,6 +38,9 @@ check: install ## what CI runs: format, lint, types, layers, tests
 bench: install ## print every figure beside its target, one JSON line each
 	for subject in bench/*.py; do name=$$(basename $$subject .py); \
 		case $$name in __init__|figure) ;; *) $(BIN)/python -m bench.$$name $(ARGS) || exit 1 ;; esac; done
+
+images: install ## build the images of agent, hub and example runtime into build/images (ARGS='--arch arm64')
+	$(BIN)/python -m images build --out build/images $(ARGS)
 
 lock: install ## write requirements.lock again from setup.cfg
 	$(BIN)/pip install --quiet uv

@@ -1,0 +1,1 @@
+"""The project's own images, built reproducibly without a daemon: ``python -m images --help``."""
