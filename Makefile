@@ -21,12 +21,13 @@ install: $(VENV)/.installed ## make .venv from the lock file
 demo: install ## watch models travel from a git push to three sites (ARGS=--once: unattended, checks every answer)
 	$(BIN)/edgeferry demo $(ARGS)
 
-test: install ## run all tests, on two cores
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+test: install ## run the tests that need no Kubernetes, on two cores
+	$(BIN)/pytest -n 2 --dist worksteal -m "not cluster and not nodes" $(ARGS)
 
-test-cluster: install ## run the tests that need a real Kubernetes API server, building it where it is not there yet
+test-cluster: install ## run the tests on real clusters, installing and building what those need (root, Debian)
+	$(BIN)/python -m tests.cluster packages
 	$(BIN)/python -m tests.cluster build
-	$(BIN)/pytest -n 2 --dist worksteal -m cluster $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m "cluster or nodes" $(ARGS)
 
 check: install ## what CI runs: format, lint, types, layers, tests
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
-"""The binary with every Kubernetes component: built once from tests/cluster/go, kept outside the checkout.
+"""The parts of a test cluster: built once from tests/cluster/go, kept outside the checkout.
 
-Its folder is named by the content of the Go module, the build flags and the Go version, so that a checkout never runs
-another checkout's components, and an old cache can simply be deleted.
+A part's folder is named by the content of its Go module, the build flags and the Go version, so that a checkout never
+runs another checkout's parts, and an old cache can simply be deleted.
 """
 
 from __future__ import annotations
@@ -15,34 +15,114 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-MODULE: Final = Path(__file__).parent / "go" / "kubecluster"
+MODULES: Final = Path(__file__).parent / "go"
 KUBERNETES: Final = "1.34.4"
-NAME: Final = "kubecluster"
+CONTAINERD: Final = "2.2.9"
+HELM: Final = "3.22.0"
 
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
 _VERSION: Final = "k8s.io/component-base/version"
-_FLAGS: Final = (
-    "-trimpath",
-    "-ldflags",
-    f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}",
-)
-_ENVIRONMENT: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
+_STATIC: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
 _LINE_EVERY_S: Final = 10.0
 
 Say = Callable[[str], None]
 
 
 class Unavailable(Exception):
-    """There is no binary, and none can be built here; the text says why."""
+    """A part is not there, and cannot be made here; the text says why."""
 
 
-def cache() -> Path:
-    """Return the folder for this content, which may not be there yet.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one Go module builds.
+
+    Attributes:
+        name: of the part, and where ``module`` is empty of its folder below tests/cluster/go.
+        makes: the files that it makes.
+        duration: how long a cold build takes on two cores, in words.
+        flags: of ``go build``.
+        packages: what ``go build`` builds: ``.``, or ``tool`` for the module's tool lines.
+        environment: of the compiler.
+        links: further names → one of ``makes``.
+        module: its folder below tests/cluster/go.
+    """
+
+    name: str
+    makes: tuple[str, ...]
+    duration: str
+    flags: tuple[str, ...]
+    packages: str = "tool"
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(_STATIC))
+    links: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Of the Go module."""
+        return MODULES / (self.module or self.name)
+
+
+KUBECLUSTER: Final = Part(
+    "kubecluster",
+    ("kubecluster",),
+    "6 to 10 minutes",
+    (
+        "-trimpath",
+        "-ldflags",
+        f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}",
+    ),
+    packages=".",
+    links={"kubectl": "kubecluster"},
+)
+NODE: Final = Part(
+    "node",
+    ("containerd", "containerd-shim-runc-v2", "ctr"),
+    "2 to 3 minutes",
+    (
+        "-trimpath",
+        "-tags",
+        "no_btrfs no_devmapper no_zfs",
+        "-ldflags",
+        f"-s -w -X github.com/containerd/containerd/v2/version.Version=v{CONTAINERD}",
+    ),
+)
+KINE: Final = Part(
+    "kine",
+    ("kine",),
+    "3 to 4 minutes",
+    ("-trimpath", "-ldflags", "-s -w"),
+    environment={**_STATIC, "CGO_ENABLED": "1"},
+)
+
+
+def helm(architecture: str) -> Part:
+    """Return the part that makes ``helm`` for ``amd64`` or ``arm64``."""
+    return Part(
+        f"helm-{architecture}",
+        ("helm",),
+        "2 to 4 minutes",
+        ("-trimpath", "-ldflags", f"-s -w -X helm.sh/helm/v3/internal/version.version=v{HELM}"),
+        environment={**_STATIC, "GOOS": "linux", "GOARCH": architecture},
+        module="helm",
+    )
+
+
+PARTS: Final = {part.name: part for part in (KUBECLUSTER, NODE, KINE, helm("amd64"), helm("arm64"))}
+
+
+def cache_root() -> Path:
+    """Return the folder that holds every part, of every version."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeferry" / "cluster"
+
+
+def cache(part: Part = KUBECLUSTER) -> Path:
+    """Return the folder for this content of a part, which may not be there yet.
 
     Raises:
         Unavailable: not Linux, or no Go to name the version of.
@@ -53,63 +133,76 @@ def cache() -> Path:
         raise Unavailable(
             "Go is not installed (go.mod says which version), and the Kubernetes components are built from source"
         )
-    version = _go("env", "GOVERSION")
-    content = hashlib.sha256("\0".join((version, platform.machine(), *_FLAGS, str(_ENVIRONMENT))).encode())
-    for path in sorted(MODULE.iterdir()):
+    version = _go_version(part)
+    content = hashlib.sha256("\0".join((version, platform.machine(), *part.flags, str(part.environment))).encode())
+    for path in sorted(part.folder.iterdir()):
         content.update(f"\0{path.name}\0".encode() + path.read_bytes())
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "edgeferry" / "cluster" / content.hexdigest()[:16]
+    return cache_root() / content.hexdigest()[:16]
 
 
-def find() -> Path:
-    """Return the built binary.
+def find(part: Part = KUBECLUSTER) -> Path:
+    """Return the first file that the part makes; its others lie beside it.
 
     Raises:
         Unavailable: it is not built yet, or cannot be.
     """
-    path = cache() / NAME
+    path = cache(part) / part.makes[0]
     if not path.exists():
-        raise Unavailable(f"{path} is not built: run `python -m tests.cluster build` (about 6 minutes on two cores)")
+        raise Unavailable(
+            f"{path} is not built: run `python -m tests.cluster build {part.name}` ({part.duration} on two cores)"
+        )
     return path
 
 
-def build(say: Say) -> Path:
-    """Return the binary, building it where it is not there; of several builders one works and the others wait.
+def build(say: Say, part: Part = KUBECLUSTER) -> Path:
+    """Return what `find` does, building it where it is not there; of several builders one works and the others wait.
 
     Args:
         say: told in one line what goes on, at least every ten seconds.
+        part: to build.
 
     Raises:
         Unavailable: it cannot be built; the compiler's words are in the text.
     """
-    folder = cache()
-    path = folder / NAME
+    folder = cache(part)
+    path = folder / part.makes[0]
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder / "lock", say):
         if not path.exists():
-            _build(folder, say)
+            _build(part, folder, say)
     return path
 
 
-def _build(folder: Path, say: Say) -> None:
-    say("building Kubernetes from source: 6 to 10 minutes on two cores, less than 1 where Go has it cached")
+def _build(part: Part, folder: Path, say: Say) -> None:
+    say(f"building {part.name} from source: {part.duration} on two cores, less than 1 where Go has it cached")
     began = time.monotonic()
-    _follow(["go", "list", "-deps", "."], say, "modules")
+    _follow(part, ["go", "list", "-deps", part.packages], say, "modules")
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        _follow(["go", "build", "-v", *_FLAGS, "-o", f"{made}/{NAME}", "."], say, "packages compiled")
-        Path(made, NAME).rename(folder / NAME)
-    (folder / "kubectl").unlink(missing_ok=True)
-    (folder / "kubectl").symlink_to(NAME)
-    say(f"built in {time.monotonic() - began:.0f} s: {folder / NAME}")
+        _follow(part, ["go", "build", "-v", *part.flags, "-o", f"{made}/", part.packages], say, "packages compiled")
+        built = sorted(Path(made).iterdir())
+        if len(built) == 1:
+            built = [built[0].rename(Path(made, part.makes[0]))]
+        # The first is what `find` looks for: it comes last.
+        for name in reversed(part.makes):
+            Path(made, name).rename(folder / name)
+    for name, target in part.links.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    say(f"built in {time.monotonic() - began:.0f} s: {folder}")
 
 
-def _follow(command: list[str], say: Say, what: str) -> None:
+def _follow(part: Part, command: list[str], say: Say, what: str) -> None:
     began = said = time.monotonic()
     lines: list[str] = []
     with subprocess.Popen(
-        command, cwd=MODULE, env=os.environ | _ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command,
+        cwd=part.folder,
+        env={**os.environ, **part.environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -121,8 +214,9 @@ def _follow(command: list[str], say: Say, what: str) -> None:
         raise Unavailable(f"`{' '.join(command[:2])}` failed:\n" + "\n".join(lines[-20:]))
 
 
-def _go(*arguments: str) -> str:
-    return subprocess.run(["go", *arguments], cwd=MODULE, capture_output=True, text=True, check=True).stdout.strip()
+def _go_version(part: Part) -> str:
+    command = ["go", "env", "GOVERSION"]
+    return subprocess.run(command, cwd=part.folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextmanager

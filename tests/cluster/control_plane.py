@@ -1,4 +1,4 @@
-"""A control plane on this machine: etcd and an API server, with controllers where a test wants them. No nodes."""
+"""A control plane: etcd and an API server, with controllers where a test wants them; in a site also what nodes need."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import processes
+from tests.cluster import addresses, components, namespaces, processes
 from tests.cluster.certificates import Authority
+from tests.cluster.components import HOST
 
-HOST: Final = "127.0.0.1"
 SERVICES: Final = "10.96.0.0/16"
 
 _INFO: Final = "cluster.json"
-_CONTROLLERS: Final = (
-    "deployment,replicaset,statefulset,daemonset,job,cronjob,garbagecollector,namespace,serviceaccount,disruption"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +28,14 @@ class ControlPlane:
     Attributes:
         folder: state, certificates, logs; short-lived keys, so it is 0700.
         binary: every component.
-        etcd_port, peer_port, api_port, controllers_port: on 127.0.0.1, kept over restarts.
+        etcd_port, peer_port, controllers_port: on the 127.0.0.1 where it runs, kept over restarts.
+        api_port: on this machine's 127.0.0.1; with nodes it is forwarded into the site's network namespace.
         controllers: a controller manager runs too: Deployments get pods, deleted namespaces go, owners' objects go.
         dies_with_us: its processes end with the one that started them.
+        address: where it says that its API server is.
+        services: network of the Services.
+        nodes: it runs in the network namespace that its folder holds, with a scheduler and what kubelets need.
+        kine: the binary of the datastore; None for etcd.
     """
 
     folder: Path
@@ -44,16 +46,30 @@ class ControlPlane:
     controllers_port: int
     controllers: bool
     dies_with_us: bool
+    address: str = HOST
+    services: str = SERVICES
+    nodes: bool = False
+    kine: Path | None = None
 
     @property
     def url(self) -> str:
-        """Base URL of the API server."""
+        """Base URL of the API server, from this machine."""
         return f"https://{HOST}:{self.api_port}"
 
     @property
+    def inside_url(self) -> str:
+        """Base URL of the API server, from its nodes, its pods and the hub."""
+        return f"https://{self.address}:{addresses.API_PORT}" if self.nodes else self.url
+
+    @property
     def kubeconfig(self) -> Path:
-        """Of the administrator."""
+        """Of the administrator, from this machine."""
         return self.folder / "admin.kubeconfig"
+
+    @property
+    def inside_kubeconfig(self) -> Path:
+        """Of the administrator, in the namespaces of the hub and of the site."""
+        return self.folder / "inside.kubeconfig"
 
 
 def create(folder: Path, binary: Path, *, controllers: bool, dies_with_us: bool) -> ControlPlane:
@@ -63,12 +79,17 @@ def create(folder: Path, binary: Path, *, controllers: bool, dies_with_us: bool)
         processes.NotUp: a component did not come up.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    etcd, peer, api, manager = _free_ports(4)
+    etcd, peer, api, manager = free_ports(4)
     cluster = ControlPlane(folder.absolute(), binary, etcd, peer, api, manager, controllers, dies_with_us)
-    _certificates(cluster)
-    (folder / _INFO).write_text(json.dumps(asdict(cluster), default=str, indent=2))
+    save(cluster)
     start(cluster)
     return cluster
+
+
+def save(cluster: ControlPlane) -> None:
+    """Write certificates, kubeconfigs and settings into its folder; nothing is started."""
+    _certificates(cluster)
+    (cluster.folder / _INFO).write_text(json.dumps(asdict(cluster), default=str, indent=2))
 
 
 def load(folder: Path) -> ControlPlane:
@@ -78,43 +99,38 @@ def load(folder: Path) -> ControlPlane:
         FileNotFoundError: there is none.
     """
     values = json.loads((folder / _INFO).read_text())
-    return ControlPlane(**{**values, "folder": Path(values["folder"]), "binary": Path(values["binary"])})
+    paths = {name: Path(values[name]) for name in ("folder", "binary", "kine") if values.get(name)}
+    return ControlPlane(**{**values, **paths})
 
 
 def start(cluster: ControlPlane) -> None:
     """Start what does not run, and wait until it is ready."""
-    _start_etcd(cluster)
+    begin(cluster)
     start_api_server(cluster)
-    if cluster.controllers:
-        _start_controllers(cluster)
+    start_controllers(cluster)
+
+
+def begin(cluster: ControlPlane) -> None:
+    """Start datastore and API server, unless they run, and do not wait."""
+    if cluster.kine:
+        _start(cluster, "kine", components.kine(cluster))
+    else:
+        _start(cluster, "etcd", components.etcd(cluster))
+    _start(cluster, "apiserver", components.api_server(cluster), GOGC="40")
 
 
 def start_api_server(cluster: ControlPlane) -> None:
     """Start the API server and wait until it says that it is ready."""
-    folder, pki = cluster.folder, cluster.folder / "pki"
-    command = [
-        str(cluster.binary),
-        "kube-apiserver",
-        f"--etcd-servers=http://{HOST}:{cluster.etcd_port}",
-        f"--bind-address={HOST}",
-        f"--advertise-address={HOST}",
-        f"--secure-port={cluster.api_port}",
-        f"--service-cluster-ip-range={SERVICES}",
-        f"--client-ca-file={pki}/ca.crt",
-        f"--tls-cert-file={pki}/apiserver.crt",
-        f"--tls-private-key-file={pki}/apiserver.key",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-        f"--service-account-signing-key-file={pki}/accounts.key",
-        f"--service-account-key-file={pki}/accounts.pub",
-        "--authorization-mode=Node,RBAC",
-        "--disable-admission-plugins=ServiceAccount",
-        "--allow-privileged=true",
-        "--feature-gates=ImageVolume=true",
-        "--endpoint-reconciler-type=none",
-        "--profiling=false",
-    ]
-    processes.start(folder, "apiserver", command, dies_with_us=cluster.dies_with_us, environment={"GOGC": "40"})
-    processes.until(lambda: _says_ok(cluster, "/readyz"), "the API server's /readyz", folder, "apiserver")
+    _start(cluster, "apiserver", components.api_server(cluster), GOGC="40")
+    processes.until(lambda: _says_ok(cluster, "/readyz"), "the API server's /readyz", cluster.folder, "apiserver")
+
+
+def start_controllers(cluster: ControlPlane) -> None:
+    """Start the controller manager and the scheduler, where the cluster has them."""
+    if cluster.controllers:
+        _start(cluster, "controllers", components.controllers(cluster))
+    if cluster.nodes:
+        _start(cluster, "scheduler", components.scheduler(cluster))
 
 
 def stop_api_server(cluster: ControlPlane, how: signal.Signals = signal.SIGKILL) -> None:
@@ -146,8 +162,13 @@ def running(cluster: ControlPlane) -> dict[str, int]:
     return {name: processes.pid(cluster.folder, name) for name in processes.names(cluster.folder)}
 
 
+def kubeconfig(url: str, keys: Path | str, who: str) -> str:
+    """Return the kubeconfig of who has WHO.crt and WHO.key in a folder, as its reader sees it, beside ca.crt."""
+    return _kubeconfig(url, keys, {"client-certificate": f"{keys}/{who}.crt", "client-key": f"{keys}/{who}.key"})
+
+
 def write_kubeconfig(cluster: ControlPlane, name: str, user: dict[str, str], namespace: str = "default") -> Path:
-    """Write NAME.kubeconfig and return its path.
+    """Write NAME.kubeconfig, for this machine, and return its path.
 
     Args:
         cluster: that it is for.
@@ -155,19 +176,7 @@ def write_kubeconfig(cluster: ControlPlane, name: str, user: dict[str, str], nam
         user: what kubectl takes in ``users[].user``: ``token``, or ``client-certificate`` and ``client-key``.
         namespace: of its context.
     """
-    path = cluster.folder / f"{name}.kubeconfig"
-    server = {"server": cluster.url, "certificate-authority": str(cluster.folder / "pki" / "ca.crt")}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "test", "cluster": server}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
-    }
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(document, indent=2))
-    return path
+    return _write(cluster, name, _kubeconfig(cluster.url, cluster.folder / "pki", user, namespace))
 
 
 def certificate_kubeconfig(cluster: ControlPlane, user: str, namespace: str = "default") -> Path:
@@ -181,74 +190,86 @@ def certificate_kubeconfig(cluster: ControlPlane, user: str, namespace: str = "d
 def _certificates(cluster: ControlPlane) -> None:
     pki = cluster.folder / "pki"
     authority = Authority(pki)
-    first_service = SERVICES.rsplit(".", 1)[0] + ".1"
-    names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", HOST, first_service]
-    authority.server("apiserver", "kube-apiserver", names)
+    names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", HOST, cluster.address]
+    authority.server("apiserver", "kube-apiserver", [*names, addresses.first(cluster.services)])
     authority.client("admin", "admin", ["system:masters"])
     authority.client("controllers", "system:kube-controller-manager")
     authority.signing_key("accounts")
-    for who in ("admin", "controllers"):
-        write_kubeconfig(
-            cluster, who, {"client-certificate": str(pki / f"{who}.crt"), "client-key": str(pki / f"{who}.key")}
-        )
+    if cluster.nodes:
+        authority.client("scheduler", "system:kube-scheduler")
+        authority.client("to-kubelet", "apiserver-to-kubelet", ["system:masters"])
+    for who, url in (("admin", cluster.url), ("controllers", cluster.inside_url), ("scheduler", cluster.inside_url)):
+        if (pki / f"{who}.crt").exists():
+            _write(cluster, who, kubeconfig(url, pki, who))
+    _write(cluster, "inside", kubeconfig(cluster.inside_url, pki, "admin"))
 
 
-def _start_etcd(cluster: ControlPlane) -> None:
-    client, peer = (f"http://{HOST}:{port}" for port in (cluster.etcd_port, cluster.peer_port))
-    command = [
-        str(cluster.binary),
-        "etcd",
-        "--name=test",
-        f"--data-dir={cluster.folder}/etcd",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=test={peer}",
-        "--unsafe-no-fsync",
-        "--log-level=warn",
-    ]
-    processes.start(cluster.folder, "etcd", command, dies_with_us=cluster.dies_with_us)
+def _write(cluster: ControlPlane, name: str, text: str) -> Path:
+    path = cluster.folder / f"{name}.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
 
 
-def _start_controllers(cluster: ControlPlane) -> None:
-    kubeconfig, pki = cluster.folder / "controllers.kubeconfig", cluster.folder / "pki"
-    command = [
-        str(cluster.binary),
-        "kube-controller-manager",
-        *(
-            f"--{option}={kubeconfig}"
-            for option in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
-        ),
-        f"--controllers={_CONTROLLERS}",
-        f"--bind-address={HOST}",
-        f"--secure-port={cluster.controllers_port}",
-        "--leader-elect=false",
-        f"--root-ca-file={pki}/ca.crt",
-        f"--service-account-private-key-file={pki}/accounts.key",
-        "--use-service-account-credentials=true",
-        "--kube-api-qps=200",
-        "--kube-api-burst=400",
-        "--profiling=false",
-    ]
-    processes.start(cluster.folder, "controllers", command, dies_with_us=cluster.dies_with_us)
+def _kubeconfig(url: str, keys: Path | str, user: dict[str, str], namespace: str = "default") -> str:
+    server = {"server": url, "certificate-authority": f"{keys}/ca.crt"}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": server}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+    }
+    return json.dumps(document, indent=2)
 
 
-def _says_ok(cluster: ControlPlane, path: str) -> bool:
+def _start(cluster: ControlPlane, name: str, command: list[str], **environment: str) -> None:
+    enter = namespaces.enter(cluster.folder) if cluster.nodes else ()
+    options = {"dies_with_us": cluster.dies_with_us, "environment": environment}
+    processes.start(cluster.folder, name, command, enter=enter, **options)
+
+
+def request(cluster: ControlPlane, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    """Ask the API server as its administrator.
+
+    Args:
+        cluster: asked.
+        method: of HTTP; the body of a PATCH is a merge patch.
+        path: with query, below the base URL.
+        body: sent as JSON; None for no body.
+
+    Returns:
+        Status and body of the answer.
+
+    Raises:
+        OSError: there was none.
+    """
     pki = cluster.folder / "pki"
     context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
     connection = http.client.HTTPSConnection(HOST, cluster.api_port, timeout=5, context=context)
+    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, text, {"Content-Type": kind, "Accept": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no answer from the API server: {error!r}") from error
     finally:
         connection.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def _says_ok(cluster: ControlPlane, path: str) -> bool:
+    try:
+        return request(cluster, "GET", path)[0] == 200
+    except OSError:
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports on 127.0.0.1 that nobody listened on just now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -1,4 +1,8 @@
-"""Fixtures to import into a conftest.py: a control plane per process that runs tests, a namespace per test."""
+"""Fixtures to import into a conftest.py: per process a control plane or a test bed, per test a namespace.
+
+A test bed's sites are shared by the tests of a process: a test makes what it makes in a namespace of its own. What it
+does to the site (power, link) is undone before the next test gets it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from tests.cluster import binary, control_plane
+from tests.cluster import binary, control_plane, packages, testbed
+from tests.cluster import site as sites_module
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.site import Site
+from tests.cluster.testbed import Testbed
 
 _numbers = itertools.count(1)
 
@@ -22,9 +30,25 @@ def binary_or_skip() -> Path:
     try:
         return binary.find()
     except binary.Unavailable as reason:
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail(f"this test needs a real API server, on CI too: {reason}")
-        pytest.skip(f"needs a real API server: {reason}")
+        skip(f"needs a real API server: {reason}")
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test; fail it where CI=true."""
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(f"this test runs on CI too, and {reason}")
+    pytest.skip(reason)
+
+
+def nodes_or_skip(*kinds: str) -> None:
+    """Skip the test with the reason where sites of these kinds cannot run; fail it where CI=true."""
+    reasons = packages.missing(testbed.base())
+    try:
+        sites_module.binaries(kinds, None)
+    except binary.Unavailable as reason:
+        reasons.append(str(reason))
+    if reasons:
+        skip("needs clusters with nodes: " + "; ".join(reasons))
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +63,50 @@ def api_server() -> Iterator[ControlPlane]:
         control_plane.destroy(cluster)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bed() -> Iterator[Testbed]:
+    """A hub's network with a registry, and no sites until a test asks for them. It dies with this process."""
+    nodes_or_skip()
+    base = testbed.base()
+    testbed.remove_dead(base)
+    made = testbed.create(base / f"tests-{os.getpid()}", dies_with_us=True)
+    try:
+        yield made
+    finally:
+        made.destroy()
+
+
+@pytest.fixture
+def kubernetes_site(bed: Testbed) -> Site:
+    """One site of kind kubernetes with one node, shared with the other tests of this process."""
+    return take(bed, 1, "kubernetes")[0]
+
+
+@pytest.fixture
+def three_sites(bed: Testbed) -> list[Site]:
+    """Three sites of kind kubernetes around one hub, shared with the other tests of this process."""
+    return take(bed, 3, "kubernetes")
+
+
+@pytest.fixture
+def k3s_shaped_site(bed: Testbed) -> Site:
+    """One site of kind k3s-shaped with one node, shared with the other tests of this process."""
+    return take(bed, 1, "k3s-shaped")[0]
+
+
+def take(bed: Testbed, count: int, kind: str) -> list[Site]:
+    """Return so many sites of a kind: those that the test bed has, in order again, and new ones."""
+    nodes_or_skip(kind)
+    found = [site for site in bed.sites if site.kind == kind][:count]
+    for site in found:
+        site.link.restore()
+        site.link.shape()
+    sites_module.boot(found)
+    if missing := count - len(found):
+        found += bed.add_sites(missing, kind=kind)
+    return found
 
 
 @pytest.fixture

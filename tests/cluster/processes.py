@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from tests.cluster.binary import KUBECLUSTER
 
 
 class NotUp(Exception):
@@ -21,6 +24,7 @@ def start(
     *,
     dies_with_us: bool,
     environment: Mapping[str, str] | None = None,
+    enter: Sequence[str] = (),
 ) -> int:
     """Start a component and return its process id; ``pids/NAME`` and ``logs/NAME.log`` in the folder name it.
 
@@ -28,8 +32,10 @@ def start(
         folder: of the cluster.
         name: of the component; one that runs already is left as it is.
         command: the binary and its arguments.
-        dies_with_us: the kernel kills it when this process ends, however that happens.
+        dies_with_us: the kernel kills it when this process ends, however that happens. The kernel means the thread that
+            starts it, so only the main thread may.
         environment: beside our own.
+        enter: words before the command that bring it into a namespace and then become the command.
     """
     running = pid(folder, name)
     if running:
@@ -37,12 +43,17 @@ def start(
     for part in ("pids", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **(environment or {})}
+    words = [*enter, *map(str, command)]
     if dies_with_us:
-        environment["KUBECLUSTER_PARENT"] = str(os.getpid())
+        assert threading.current_thread() is threading.main_thread()
+        if Path(command[0]).name == KUBECLUSTER.name:
+            environment["KUBECLUSTER_PARENT"] = str(os.getpid())
+        else:
+            words = ["setpriv", "--pdeathsig", "KILL", *words]
     log = str(folder / "logs" / f"{name}.log")
-    number = os.posix_spawn(
-        command[0],
-        [str(one) for one in command],
+    number = os.posix_spawnp(
+        words[0],
+        words,
         environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -62,6 +73,20 @@ def pid(folder: Path, name: str) -> int:
         return int(number) if _born(int(number)) == born else 0
     except (OSError, ValueError):
         return 0
+
+
+def identity() -> str:
+    """Return the id and start time of this process, for `is_alive`."""
+    return f"{os.getpid()} {_born(os.getpid())}"
+
+
+def is_alive(identity: str) -> bool:
+    """Return whether the process of this id and start time still runs."""
+    number, born = identity.split()
+    try:
+        return _born(int(number)) == born
+    except OSError:
+        return False
 
 
 def names(folder: Path) -> list[str]:

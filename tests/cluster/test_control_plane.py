@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,12 +102,11 @@ def test_a_component_that_does_not_come_up_says_why(components: Path, tmp_path: 
 
 
 def test_the_cache_is_named_by_what_it_is_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in binary.MODULE.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(binary.KUBECLUSTER.folder, tmp_path / "kubecluster")
     before = binary.cache()
-    monkeypatch.setattr(binary, "MODULE", tmp_path)
+    monkeypatch.setattr(binary, "MODULES", tmp_path)
     assert binary.cache() == before
-    with (tmp_path / "main.go").open("a") as file:
+    with (tmp_path / "kubecluster" / "main.go").open("a") as file:
         file.write("\n")
     assert binary.cache() != before
 

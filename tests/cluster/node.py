@@ -1,0 +1,235 @@
+"""One node of a site: its disk, its certificates, its link, its power."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster import addresses, binary, cgroups, control_plane, images, layout, namespaces, processes, tools
+from tests.cluster.certificates import Authority
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.layout import Layout
+
+_NAME: Final = "node"
+_ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node. The first of a site stands in the site's own network namespace, a further one behind a link of its own.
+
+    Attributes:
+        folder: of its state; ``root`` in it is its disk, ``logs`` are of its boot, ``root/var/log`` of its daemons.
+        cluster: that it belongs to.
+        site: number of the site.
+        index: within the site, from 1.
+        cgroup: name of its control group.
+        layout: of its files.
+        memory_mib: what it has; 0: as much as the machine.
+    """
+
+    folder: Path
+    cluster: ControlPlane
+    site: int
+    index: int
+    cgroup: str
+    layout: Layout
+    memory_mib: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the Node object."""
+        return self.folder.name
+
+    @property
+    def address(self) -> str:
+        """In the site's network."""
+        return addresses.node(self.site, self.index)
+
+    @property
+    def disk(self) -> Path:
+        """Its root directory; ``disk / "var/lib/x"`` is what pods see of hostPath /var/lib/x."""
+        return self.folder / "root"
+
+    @property
+    def place(self) -> Path:
+        """Folder whose process holds the network namespace that it stands in."""
+        return self.cluster.folder if self.index == 1 else self.folder
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        return bool(processes.pid(self.folder, _NAME))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the API server says so."""
+        try:
+            status, body = control_plane.request(self.cluster, "GET", f"/api/v1/nodes/{self.name}")
+        except OSError:
+            return False
+        conditions = json.loads(body)["status"].get("conditions", []) if status == 200 else []
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+    def install(self) -> None:
+        """Write its disk, and lay its link; what is there already stays."""
+        if (self.folder / "node.json").exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lay_link()
+        self._write_keys()
+        self._write_configurations()
+        (self.folder / "node.json").write_text(json.dumps(self._settings(), indent=2))
+
+    def power_on(self) -> None:
+        """Boot it, unless it runs; `wait` waits until it is ready."""
+        if self.is_on:
+            return
+        cgroups.make(f"{self.cgroup}/system")
+        if self.memory_mib:
+            cgroups.limit_memory(self.cgroup, self.memory_mib)
+        spaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        command = [*spaces, sys.executable, "-m", "tests.cluster.node_init", self.folder / "node.json"]
+        options = {"dies_with_us": self.cluster.dies_with_us, "enter": namespaces.enter(self.place)}
+        processes.start(self.folder, _NAME, command, environment={"PYTHONPATH": str(_ROOT)}, **options)
+
+    def wait(self, limit_s: float = 90.0) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            processes.NotUp: it is not in time, or has no power.
+        """
+        processes.until(lambda: self.is_ready, f"node {self.name} to be Ready", self.folder, _NAME, limit_s)
+
+    def power_off(self) -> None:
+        """Cut the power: everything on it is killed at once, pods too; the disk stays."""
+        processes.stop(self.folder, _NAME)
+        cgroups.remove(self.cgroup)
+
+    def cut_link(self) -> None:
+        """Cut its cable to the rest of the site. The first node has none."""
+        self._set_link("down")
+
+    def restore_link(self) -> None:
+        """Plug its cable in again."""
+        self._set_link("up")
+
+    def trust_registry(self, host: str, hosts_toml: str = "") -> None:
+        """Tell containerd how to reach a registry; it holds from the next pull on.
+
+        Args:
+            host: with port, as image names begin.
+            hosts_toml: containerd's own format; without it the registry speaks plain HTTP.
+        """
+        folder = self.disk / self.layout.etc.lstrip("/") / "containerd" / "certs.d" / host
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "hosts.toml").write_text(hosts_toml or layout.plain_registry(host))
+
+    def _set_link(self, state: str) -> None:
+        if self.index == 1:
+            raise ValueError(f"{self.name} is the site's router: cut the site's link, or a further node's")
+        namespaces.configure(self.cluster.folder, f"link set node-{self.index} {state}")
+
+    def _lay_link(self) -> None:
+        router, pods = self.cluster.folder, addresses.node_pods(self.site, self.index)
+        if self.index == 1:
+            return
+        namespaces.hold(self.folder, dies_with_us=self.cluster.dies_with_us)
+        port = f"node-{self.index}"
+        namespaces.configure(
+            router,
+            f"link add {port} type veth peer name eth0 netns {processes.pid(self.folder, 'net')}",
+            f"link set {port} master lan up",
+            f"route add {pods} via {self.address}",
+        )
+        namespaces.configure(
+            self.folder,
+            f"addr add {self.address}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {addresses.node(self.site, 1)}",
+        )
+
+    def _write_keys(self) -> None:
+        keys = self.disk / self.layout.keys.lstrip("/")
+        keys.mkdir(parents=True, exist_ok=True)
+        pki = self.cluster.folder / "pki"
+        authority = Authority(pki)
+        user = f"system:node:{self.name}"
+        authority.client(f"kubelet-{self.name}", user, ["system:nodes"])
+        authority.server(f"kubelet-server-{self.name}", user, [self.name, self.address], ["system:nodes"])
+        authority.client("proxy", "system:kube-proxy")
+        names = {"kubelet": f"kubelet-{self.name}", "kubelet-server": f"kubelet-server-{self.name}", "proxy": "proxy"}
+        shutil.copyfile(pki / "ca.crt", keys / "ca.crt")
+        for ours, theirs in names.items():
+            for ending in ("crt", "key"):
+                shutil.copy(pki / f"{theirs}.{ending}", keys / f"{ours}.{ending}")
+        for who in ("kubelet", "proxy"):
+            _write(
+                self.disk,
+                f"{self.layout.keys}/{who}.kubeconfig",
+                control_plane.kubeconfig(self.cluster.inside_url, self.layout.keys, who),
+            )
+        if self.index == 1:
+            for ending in ("crt", "key"):
+                shutil.copy(pki / f"admin.{ending}", keys / f"admin.{ending}")
+            admin = control_plane.kubeconfig(self.cluster.inside_url, self.layout.keys, "admin")
+            _write(self.disk, self.layout.admin, admin)
+
+    def _write_configurations(self) -> None:
+        etc, keys = self.layout.etc, self.layout.keys
+        _write(self.disk, f"{etc}/containerd/config.toml", layout.containerd(self.layout))
+        _write(self.disk, f"{etc}/cni/net.d/10-pods.conflist", layout.network(self.site, self.index))
+        _write(self.disk, f"{keys}/kubelet.yaml", layout.kubelet(self.layout, self.cgroup, self.memory_mib))
+        _write(self.disk, f"{keys}/proxy.yaml", layout.proxy(self.layout, self.site, self.name))
+        _write(self.disk, "/etc/resolv.conf", "")
+        _write(self.disk, "/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        _write(self.disk, "/etc/hostname", f"{self.name}\n")
+        self.trust_registry(addresses.REGISTRY)
+        images.pack(
+            self.disk / "sandbox.tar",
+            layout.SANDBOX,
+            [{"pause": tools.compiled("pause").read_bytes()}],
+            {"Entrypoint": ["/pause"]},
+        )
+
+    def _settings(self) -> dict[str, object]:
+        etc, keys = self.layout.etc, self.layout.keys
+        kubernetes = f"{layout.COMPONENTS}/{self.cluster.binary.name}"
+        return {
+            "name": self.name,
+            "root": str(self.disk),
+            "cgroup": self.cgroup,
+            "memory_mib": self.memory_mib,
+            "socket": self.layout.socket,
+            "images": ["/sandbox.tar"],
+            "binds": {
+                layout.COMPONENTS: str(self.cluster.binary.parent),
+                layout.RUNTIME: str(binary.find(binary.NODE).parent),
+            },
+            "daemons": {
+                "containerd": [f"{layout.RUNTIME}/containerd", "-c", f"{etc}/containerd/config.toml"],
+                "kubelet": [
+                    kubernetes,
+                    "kubelet",
+                    f"--config={keys}/kubelet.yaml",
+                    f"--kubeconfig={keys}/kubelet.kubeconfig",
+                    f"--hostname-override={self.name}",
+                    f"--node-ip={self.address}",
+                    f"--root-dir={layout.KUBELET_ROOT}",
+                    f"--cert-dir={keys}",
+                ],
+                "kube-proxy": [kubernetes, "kube-proxy", f"--config={keys}/proxy.yaml"],
+            },
+        }
+
+
+def _write(disk: Path, name: str, text: str) -> None:
+    path = disk / name.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+        file.write(text)

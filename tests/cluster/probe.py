@@ -1,0 +1,91 @@
+"""A pod that answers through its Service: what `up` measures, and what tests look at."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.cluster import images
+from tests.cluster.site import Site
+from tests.cluster.testbed import Testbed
+
+
+def push(bed: Testbed, version: str) -> str:
+    """Push the image ``test/web:VERSION`` and return the reference that pods pull."""
+    with TemporaryDirectory() as folder:
+        archive = Path(folder, "web.tar")
+        images.web(archive, version)
+        return bed.push(archive, f"test/web:{version}")
+
+
+def deployment(namespace: str, image: str, **pod: Any) -> dict[str, Any]:
+    """Return the Deployment ``web`` of one pod; ``pod`` is merged into the pod's spec."""
+    container = {
+        "name": "web",
+        "image": image,
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"port": 8080, "path": "/"}, "periodSeconds": 1},
+        "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}},
+    }
+    labels = {"app": "web"}
+    spec = {"terminationGracePeriodSeconds": 1, "containers": [container], **pod}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def service(namespace: str) -> dict[str, Any]:
+    """Return the Service ``web``, port 80."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+
+
+def run(site: Site, namespace: str, image: str, **pod: Any) -> str:
+    """Apply Deployment and Service, wait until they answer, and return the Service's address."""
+    site.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    site.apply(deployment(namespace, image, **pod), service(namespace))
+    address = site.kubectl("get", "service", "web", f"--namespace={namespace}", "-o", "jsonpath={.spec.clusterIP}")
+    until_answer(site, address)
+    return address
+
+
+def answer(site: Site, address: str) -> str:
+    """Return what the Service answers to one request from the site's own network.
+
+    Raises:
+        OSError: nothing.
+    """
+    with site.network, urllib.request.urlopen(f"http://{address}/", timeout=2) as response:
+        return str(response.read().decode().strip())
+
+
+def until_answer(site: Site, address: str, wanted: str = "", limit_s: float = 60.0) -> str:
+    """Ask until there is an answer, or the wanted one; return it.
+
+    Raises:
+        TimeoutError: there is none in time.
+    """
+    deadline, last = time.monotonic() + limit_s, ""
+    while time.monotonic() < deadline:
+        try:
+            last = answer(site, address)
+            if last == wanted or not wanted:
+                return last
+        except OSError as error:
+            last = repr(error)
+        time.sleep(0.05)
+    raise TimeoutError(f"http://{address}/ at {site.name} does not answer {wanted}: {last}")

@@ -1,0 +1,218 @@
+"""A test bed: a hub's network namespace with a registry, and the sites around it. One folder holds all of it.
+
+What a test bed makes on the machine is processes and control groups. Network interfaces, routes, iptables rules and
+mounts stand in namespaces that have no name and go with the processes; so a killed run leaves its folder and empty
+control groups, and both carry its id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.cluster import addresses, binary, cgroups, namespaces, processes
+from tests.cluster import site as sites_module
+from tests.cluster.site import Site
+
+PREFIX: Final = "edgeferry-"
+
+_INFO: Final = "testbed.json"
+_REGISTRY: Final = """version: 0.1
+log: {{level: warn}}
+storage: {{filesystem: {{rootdirectory: {folder}/images}}, delete: {{enabled: true}}}}
+http: {{addr: "0.0.0.0:5000"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """A hub and its sites; everything stands below ``folder``.
+
+    Attributes:
+        folder: of its state.
+        id: in the names of its control groups.
+        owner: process that it belongs to, with its start time; empty when it outlives the process that made it.
+    """
+
+    folder: Path
+    id: str
+    owner: str
+
+    __test__ = False
+
+    @property
+    def hub(self) -> Path:
+        """Folder whose process holds the hub's network namespace."""
+        return self.folder / "hub"
+
+    @property
+    def places(self) -> list[Path]:
+        """Every folder with processes: of the hub, the sites, the nodes."""
+        return [self.hub, *self.folder.glob("sites/*"), *self.folder.glob("sites/*/nodes/*")]
+
+    @property
+    def sites(self) -> list[Site]:
+        """Its sites, by number."""
+        found = [sites_module.load(path.parent) for path in self.folder.glob("sites/*/site.json")]
+        return sorted(found, key=lambda site: site.number)
+
+    @property
+    def network(self) -> AbstractContextManager[None]:
+        """Within it this thread's new sockets stand at the hub."""
+        return namespaces.entered(self.hub)
+
+    def run(self, command: Sequence[str | Path], **options: object) -> subprocess.CompletedProcess[str]:
+        """Run a command at the hub, as `subprocess.run` does; output is text and captured, a failure raises."""
+        return namespaces.run(self.hub, command, **options)
+
+    def enter(self) -> list[str]:
+        """Return the words to put before a command that is to run at the hub."""
+        return namespaces.enter(self.hub)
+
+    def push(self, archive: Path, name: str) -> str:
+        """Push an image from an OCI archive into the registry; return the reference that pods pull.
+
+        Args:
+            archive: OCI archive with one image.
+            name: repository and tag: ``test/web:1``.
+        """
+        reference = f"{addresses.REGISTRY}/{name}"
+        copy = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
+        self.run([*copy, f"oci-archive:{archive}", f"docker://{reference}"])
+        return reference
+
+    def add_sites(
+        self,
+        count: int = 1,
+        *,
+        kind: str = "kubernetes",
+        memory_mib: int = 0,
+        say: binary.Say | None = None,
+        names: Sequence[str] = (),
+    ) -> list[Site]:
+        """Make sites and boot them together; they are ready when this returns (about 8 s for one).
+
+        Args:
+            count: how many.
+            kind: of each.
+            memory_mib: of their first nodes; 0: as much as the machine.
+            say: told what is being built; None: nothing is built.
+            names: of the sites; without them site-1, site-2 and on.
+
+        Raises:
+            binary.Unavailable: a part is missing.
+            processes.NotUp: a component did not come up.
+        """
+        parts = sites_module.binaries([kind], say)
+        first = len(self.sites) + 1
+        if first + count - 1 > addresses.MOST_SITES:
+            raise ValueError(f"a test bed has at most {addresses.MOST_SITES} sites")
+        made = []
+        for number in range(first, first + count):
+            name = names[number - first] if names else f"site-{number}"
+            folder = self.folder / "sites" / name
+            made.append(Site(folder, number, kind, f"{PREFIX}{self.id}", bool(self.owner)))
+            made[-1].lay(self.hub, parts, memory_mib)
+        sites_module.boot(made)
+        return made
+
+    def resume(self) -> None:
+        """Start again what has ended: after a reboot of the machine, or a kill."""
+        self._start_hub()
+        parts = sites_module.binaries([site.kind for site in self.sites], None)
+        for site in self.sites:
+            site.lay(self.hub, parts, 0)
+        sites_module.boot(self.sites)
+
+    def keep(self) -> Testbed:
+        """Let it outlive this process: what is being made belongs to who makes it, what is made to the folder."""
+        kept = Testbed(self.folder, self.id, "")
+        kept._save()
+        return kept
+
+    def destroy(self) -> None:
+        """End and remove everything that it made."""
+        for site in self.sites:
+            site.remove()
+        for folder in self.places:
+            for name in processes.names(folder):
+                processes.stop(folder, name)
+        cgroups.remove(f"{PREFIX}{self.id}")
+        shutil.rmtree(self.folder)
+
+    def _start_hub(self) -> None:
+        dies = bool(self.owner)
+        if not processes.pid(self.hub, "net"):
+            namespaces.hold(self.hub, dies_with_us=dies)
+            bridge = ("link add sites type bridge", f"addr add {addresses.HUB}/24 dev sites", "link set sites up")
+            namespaces.configure(self.hub, *bridge)
+            namespaces.run(self.hub, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+        (self.hub / "registry.yaml").write_text(_REGISTRY.format(folder=self.hub))
+        command = ["docker-registry", "serve", self.hub / "registry.yaml"]
+        processes.start(self.hub, "registry", command, dies_with_us=dies, enter=namespaces.enter(self.hub))
+        processes.until(self._registry_answers, "the registry", self.hub, "registry")
+
+    def _registry_answers(self) -> bool:
+        with suppress(OSError), self.network, urllib.request.urlopen(f"http://{addresses.REGISTRY}/v2/", timeout=2):
+            return True
+        return False
+
+    def _save(self) -> None:
+        (self.folder / _INFO).write_text(json.dumps(asdict(self), default=str, indent=2))
+
+
+def create(folder: Path, *, dies_with_us: bool) -> Testbed:
+    """Make a test bed: the hub's namespace and its registry, no sites yet (under 1 s).
+
+    Args:
+        folder: must be on a file system that overlayfs can stand on.
+        dies_with_us: its processes end with this one; otherwise with `Testbed.destroy`.
+
+    Raises:
+        processes.NotUp: the registry did not come up.
+    """
+    folder.mkdir(parents=True, mode=0o700)
+    bed = Testbed(folder.absolute(), secrets.token_hex(3), processes.identity() if dies_with_us else "")
+    bed._save()
+    bed._start_hub()
+    return bed
+
+
+def load(folder: Path) -> Testbed:
+    """Return the test bed that stands in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    values = json.loads((folder / _INFO).read_text())
+    return Testbed(Path(values["folder"]), values["id"], values["owner"])
+
+
+def remove_dead(folder: Path) -> list[str]:
+    """Remove the test beds in a folder whose owner is gone; return their names."""
+    removed = []
+    for path in sorted(folder.glob(f"*/{_INFO}")):
+        bed = load(path.parent)
+        if bed.owner and not processes.is_alive(bed.owner):
+            bed.destroy()
+            removed.append(path.parent.name)
+    return removed
+
+
+def base() -> Path:
+    """Return the folder that holds this user's test beds and clusters."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"edgeferry-cluster-{os.getuid()}"
+
+
+def find(folder: Path) -> Iterable[Testbed]:
+    """Return the test beds in a folder, by name."""
+    return [load(path.parent) for path in sorted(folder.glob(f"*/{_INFO}"))]
