@@ -226,8 +226,9 @@ def _kubeconfig(url: str, keys: Path | str, user: dict[str, str], namespace: str
 
 def _start(cluster: ControlPlane, name: str, command: list[str], **environment: str) -> None:
     enter = namespaces.enter(cluster.folder) if cluster.nodes else ()
-    options = {"dies_with_us": cluster.dies_with_us, "environment": environment}
-    processes.start(cluster.folder, name, command, enter=enter, **options)
+    processes.start(
+        cluster.folder, name, command, dies_with_us=cluster.dies_with_us, environment=environment, enter=enter
+    )
 
 
 def request(cluster: ControlPlane, method: str, path: str, body: object = None) -> tuple[int, bytes]:

@@ -95,8 +95,14 @@ class Node:
             cgroups.limit_memory(self.cgroup, self.memory_mib)
         spaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         command = [*spaces, sys.executable, "-m", "tests.cluster.node_init", self.folder / "node.json"]
-        options = {"dies_with_us": self.cluster.dies_with_us, "enter": namespaces.enter(self.place)}
-        processes.start(self.folder, _NAME, command, environment={"PYTHONPATH": str(_ROOT)}, **options)
+        processes.start(
+            self.folder,
+            _NAME,
+            command,
+            dies_with_us=self.cluster.dies_with_us,
+            environment={"PYTHONPATH": str(_ROOT)},
+            enter=namespaces.enter(self.place),
+        )
 
     def wait(self, limit_s: float = 90.0) -> None:
         """Wait until it is ready.
