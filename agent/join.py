@@ -1,11 +1,13 @@
 """Joining a fleet: a key is made here, trust is pinned, and the settings are written last.
 
-An interrupted join leaves no ``agent.json``, so it is simply done again. Nothing secret is printed or sent, but the
+An interrupted join leaves no ``agent.json``, so it is simply done again, also with the same token: the key proves
+who asks. Nothing secret is printed or sent, but the
 join token and, once, the credential in the hub's answer.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ from agent.wire.canonical import canonical
 from agent.wire.errors import Malformed, Stop, UnsupportedFormat
 from agent.wire.facts import Fact, encode_fact
 from agent.wire.fields import Fields
+from agent.wire.signature import JOIN
 from agent.wire.trust import Trust, decode_trust, paths, pin
 
 _MOST_ANSWER_BYTES: Final = 1 << 20
@@ -89,7 +92,7 @@ def join(
         state: made where it is absent, for its owner only.
         hub: base URL.
         cluster: name of this cluster.
-        token: single-use join token.
+        token: join token; while it lasts, it may be used again from this state directory.
         facts: what the hub should know from the start.
         settings: more fields of ``Config``, by name.
         insecure: allow plain HTTP to another machine.
@@ -97,7 +100,7 @@ def join(
     Raises:
         AlreadyJoined, InsecureHub, JoinRefused, NotAHub, BadUrl, BadConfig: a person must change something.
         BadSignature: the hub's trust document does not prove itself.
-        Retry: the hub did not answer; nothing has changed.
+        Retry: the hub did not answer; join again, with the same token.
     """
     origin = Origin.parse(hub)
     if origin.scheme == "http" and not origin.loopback and not insecure:
@@ -107,7 +110,12 @@ def join(
     key = make_key(state)
     body = canonical({"cluster": cluster, "publicKey": key.public, "facts": [encode_fact(fact) for fact in facts]})
     connection = hub_connection(draft, state)
-    headers = {"Authorization": f"Bearer {_clean(token)}", "Content-Type": "application/json"}
+    proof = base64.b64encode(key.sign(body, JOIN)).decode()
+    headers = {
+        "Authorization": f"Bearer {_clean(token)}",
+        "Content-Type": "application/json",
+        "Edgeferry-Signature": proof,
+    }
     try:
         answer = connection.ask("POST", "/v1/register", headers, body, most_bytes=_MOST_ANSWER_BYTES)
     finally:

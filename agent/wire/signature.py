@@ -27,6 +27,7 @@ from agent.wire.errors import BadSignature, Malformed
 RELEASE: Final = b"edgeferry-release"
 TRUST: Final = b"edgeferry-trust"
 REPORT: Final = b"edgeferry-report"
+JOIN: Final = b"edgeferry-join"
 GIT: Final = b"git"
 """Namespaces: a signature made for one purpose is worthless for another."""
 

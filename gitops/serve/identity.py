@@ -10,11 +10,32 @@ from typing import Final
 
 from starlette.requests import Request
 
+from agent.wire.errors import BadSignature
 from gitops.serve.faults import Unauthenticated
 from gitops.serve.registered import Registered
 
 CERTIFICATE: Final = "edgeferry.certificate"
 """Key of the ASGI scope's state: (name, key) that the client proved in the TLS handshake, or None."""
+
+
+SIGNATURE_HEADER: Final = "Edgeferry-Signature"
+"""Base64 of the armored signature of the body."""
+
+
+def read_signature(header: str, where: str) -> bytes:
+    """Return the armored signature that a request came with.
+
+    Args:
+        header: the value of ``SIGNATURE_HEADER``.
+        where: for messages.
+
+    Raises:
+        BadSignature: it is not base64.
+    """
+    try:
+        return base64.b64decode(header, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadSignature(f"{SIGNATURE_HEADER} is not base64", where=where) from None
 
 
 def hash_secret(secret: str) -> bytes:

@@ -1,4 +1,7 @@
-"""``POST /v1/register``: a join token and a public key go in, a credential and the fleet's trust come out."""
+"""``POST /v1/register``: a join token and a public key go in, a credential and the fleet's trust come out.
+
+Who signs the request with the private key may ask again with the same token while it lasts: the answer may be lost.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from agent.wire.canonical import Json
 from agent.wire.facts import decode_fact
 from agent.wire.fields import Fields
 from agent.wire.release import NAME, decode_release
-from agent.wire.signature import fingerprint, is_public_key
+from agent.wire.signature import JOIN, fingerprint, is_public_key, verify
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, TokenRefused
-from gitops.serve.identity import bearer, hash_secret
+from gitops.serve.identity import SIGNATURE_HEADER, bearer, hash_secret, read_signature
 from gitops.serve.overlays import Overlays
 from gitops.serve.view import HubView
 
@@ -30,7 +33,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Registration:
-    """Registers clusters. The token counts once, whatever becomes of the answer."""
+    """Registers clusters. The token counts for one key."""
 
     def __init__(self, view: HubView, overlays: Overlays) -> None:
         self._view = view
@@ -39,10 +42,11 @@ class Registration:
     async def post(self, request: Request) -> Response:
         """Answer one registration."""
         body = await read_body(request, _MOST_BYTES)
-        token = bearer(request)
-        return JSONResponse(await run_in_threadpool(self._join, token, body), headers={"cache-control": "no-store"})
+        token, signature = bearer(request), request.headers.get(SIGNATURE_HEADER, "")
+        answer = await run_in_threadpool(self._join, token, body, signature)
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
 
-    def _join(self, token: str, body: bytes) -> Json:
+    def _join(self, token: str, body: bytes, signature: str) -> Json:
         view = self._view
         asked = Fields.parse(body, "registration")
         cluster, key = asked.text("cluster", most=253), asked.text("publicKey", most=256).strip()
@@ -51,9 +55,13 @@ class Registration:
             raise BadRequest("publicKey is not `ssh-ed25519 AAAA…` without a comment", do="send the agent's public key")
         if len(facts) > _MOST_FACTS:
             raise BadRequest(f"{len(facts)} facts, at most {_MOST_FACTS}")
+        if signature:
+            verify(body, read_signature(signature, "registration"), JOIN, (key,), "registration")
         trust = view.trust()
         credential = secrets.token_urlsafe(32)
-        if not view.store.join(hash_secret(token), cluster, key, hash_secret(credential), facts, view.now()):
+        hashes = (hash_secret(token), hash_secret(credential))
+        proven = bool(signature)
+        if not view.store.join(hashes[0], cluster, key, hashes[1], facts, view.now(), proven=proven):
             raise TokenRefused(
                 "the join token is not valid for this cluster",
                 do="ask for a new one: `edgeferry cluster token NAME`",

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agent.wire.errors import BadSignature
 from agent.wire.report import decode_report
 from agent.wire.signature import REPORT, verify
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, OtherCluster, Unauthenticated
-from gitops.serve.identity import cluster_of
+from gitops.serve.identity import SIGNATURE_HEADER, cluster_of, read_signature
 from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
-
-SIGNATURE_HEADER: Final = "Edgeferry-Signature"
-"""Base64 of the armored signature."""
 
 MOST_BYTES: Final = 1 << 20
 _MOST_FACTS: Final = 512
@@ -47,10 +41,7 @@ class Reports:
         registration = view.store.registration(cluster)
         if registration is None:
             raise Unauthenticated("no registered cluster any more")
-        try:
-            armored = base64.b64decode(signature, validate=True)
-        except (binascii.Error, ValueError):
-            raise BadSignature(f"{SIGNATURE_HEADER} is not base64", where=f"report of {cluster}") from None
+        armored = read_signature(signature, f"report of {cluster}")
         verify(body, armored, REPORT, (registration.key,), f"report of {cluster}")
         report = decode_report(body, f"report of {cluster}")
         if report.cluster != cluster or report.fleet != view.fleet:

@@ -105,11 +105,23 @@ class Store(Protocol):
         credential_sha256: bytes,
         facts: tuple[Fact, ...],
         now: datetime,
+        *,
+        proven: bool = False,
     ) -> bool:
         """Take the token and register the cluster, both or neither; an earlier registration is replaced.
 
+        Args:
+            token_sha256: of the token that was shown.
+            cluster: who joins.
+            key: its public key.
+            credential_sha256: of what it is given.
+            facts: what it says of itself.
+            now: by the hub's clock.
+            proven: who asks has the private key.
+
         Returns:
-            Whether the token was good: known, of this cluster, not used, not expired.
+            Whether the token was good: known, of this cluster, not expired, and not used; or used already, where the
+            registered key is this one, and proven: an answer that was lost costs no token.
         """
 
     def revoke(self, cluster: str, by: str, now: datetime) -> bool:

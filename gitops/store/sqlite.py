@@ -84,12 +84,15 @@ class SqliteStore:
         credential_sha256: bytes,
         facts: tuple[Fact, ...],
         now: datetime,
+        *,
+        proven: bool = False,
     ) -> bool:
         """See ``Store``."""
         with self._db.write() as db:
             taken = db.execute(
-                "UPDATE tokens SET used_at = ? WHERE sha256 = ? AND cluster = ? AND used_at IS NULL AND expires_at > ?",
-                (_seconds(now), token_sha256, cluster, _seconds(now)),
+                "UPDATE tokens SET used_at = ? WHERE sha256 = ? AND cluster = ? AND expires_at > ? AND (used_at IS NULL"
+                " OR (? AND EXISTS (SELECT 1 FROM clusters WHERE name = ? AND key = ?)))",
+                (_seconds(now), token_sha256, cluster, _seconds(now), proven, cluster, key),
             )
             if taken.rowcount != 1:
                 return False
@@ -108,8 +111,8 @@ class SqliteStore:
         """See ``Store``."""
         with self._db.write() as db:
             found = db.execute("DELETE FROM clusters WHERE name = ?", (cluster,)).rowcount == 1
-            open_tokens = db.execute("DELETE FROM tokens WHERE cluster = ? AND used_at IS NULL", (cluster,)).rowcount
-            if found or open_tokens:
+            tokens = db.execute("DELETE FROM tokens WHERE cluster = ?", (cluster,)).rowcount
+            if found or tokens:
                 _mark_registrations(db)
                 _audit(db, Audit(now, by, "revoked", f"cluster/{cluster}"))
         return found

@@ -78,6 +78,17 @@ def test_joining_again_keeps_key_and_trust_and_takes_a_new_credential(hub: Hub, 
     assert (state / "credential").read_bytes() != before["credential"]
 
 
+def test_a_join_whose_answer_was_lost_is_done_again_with_the_same_token(hub: Hub, tmp_path: Path) -> None:
+    state, token = tmp_path / "state", hub.token(NAME)
+    join(state, hub.url, NAME, token)
+    for lost in ("agent.json", "credential", "trust/1.json"):
+        (state / lost).unlink()
+    assert join(state, hub.url, NAME, token) == load_config(state)
+    assert len(files_of(state)) == 5
+    with pytest.raises(JoinRefused):
+        join(tmp_path / "thief", hub.url, NAME, token)
+
+
 @pytest.mark.parametrize("lost", ["agent.json", "credential", "trust/1.json"])
 def test_an_interrupted_join_is_done_again(hub: Hub, tmp_path: Path, lost: str) -> None:
     state = tmp_path / "state"

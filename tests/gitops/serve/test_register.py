@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from agent.wire.signature import SigningKey
+from agent.wire.signature import JOIN, SigningKey
 from agent.wire.trust import pin
 
 KEY = SigningKey.generate().public
@@ -48,6 +49,40 @@ def test_a_token_used_again_is_refused(hub: Any) -> None:
     assert (again.status, again.json["code"]) == (401, "EF3102")
     assert "credential" not in again.json
     assert hub.ask("GET", "/v2/", bearer=credential).status == 200
+
+
+def proof(key: SigningKey, body: bytes) -> dict[str, str]:
+    return {"Edgeferry-Signature": base64.b64encode(key.sign(body, JOIN)).decode()}
+
+
+def test_a_lost_answer_costs_no_token_for_who_has_the_key(hub: Any) -> None:
+    key, other = SigningKey.generate(), SigningKey.generate()
+    body = json.dumps({"cluster": "milan-01", "publicKey": key.public, "facts": []}).encode()
+
+    def ask(signer: SigningKey, sent: bytes = body) -> Any:
+        return hub.ask("POST", "/v1/register", bearer="join-token", body=sent, headers=proof(signer, sent))
+
+    hub.token("milan-01")
+    lost = ask(key).json["credential"]
+    assert hub.ask("POST", "/v1/register", bearer="join-token", body=body).status == 401, "the public key is no secret"
+    assert ask(other).json["code"] == "EF2004"
+    assert ask(other, body.replace(key.public.encode(), other.public.encode())).json["code"] == "EF3102"
+    again = ask(key)
+    assert again.status == 200
+    assert hub.ask("GET", "/v2/", bearer=again.json["credential"]).status == 200
+    assert hub.ask("GET", "/v2/", bearer=lost).status == 401
+    hub.store.revoke("milan-01", "ann", hub.now)
+    assert ask(key).json["code"] == "EF3102", "a revoked cluster does not come back by its old token"
+
+
+def test_a_used_token_ends_when_it_expires(hub: Any) -> None:
+    key = SigningKey.generate()
+    body = json.dumps({"cluster": "milan-01", "publicKey": key.public, "facts": []}).encode()
+    hub.token("milan-01")
+    for seconds, status in ((0, 200), (3599, 200), (1, 401)):
+        hub.now += timedelta(seconds=seconds)
+        answer = hub.ask("POST", "/v1/register", bearer="join-token", body=body, headers=proof(key, body))
+        assert answer.status == status
 
 
 @pytest.mark.parametrize("case", ["unknown", "missing", "of another cluster", "expired"])
