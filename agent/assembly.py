@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from agent import durable
 from agent.actions import Platform
 from agent.clock import Clock, read_wall
 from agent.config import BadConfig, Config, load_config
@@ -56,6 +57,7 @@ def assembled(root: Path, *, retry: bool = False, kubeconfig: str = "") -> Itera
     config = configured(root, kubeconfig)
     with ExitStack() as stack:
         stack.enter_context(locked(root))
+        durable.sweep(root)
         state = State.open(root)
         stack.callback(state.close)
         if retry:

@@ -28,6 +28,18 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def sweep(root: Path) -> None:
+    """Remove what writes that were killed left beside their files, in ``root`` and two levels below it.
+
+    Args:
+        root: nobody else writes there now.
+    """
+    for pattern in (".*.new", "*/.*.new", "*/*/.*.new"):
+        for path in root.glob(pattern):
+            if path.is_file() and not path.is_symlink():
+                path.unlink()
+
+
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from agent import durable
 from agent.actions import (
     Action,
     Announce,
@@ -34,7 +35,7 @@ from agent.actions import (
 )
 from agent.config import Config
 from agent.platforms import host_launch, host_orders
-from agent.platforms.host_files import read_models, write_durably, write_models
+from agent.platforms.host_files import read_models, write_models
 from agent.platforms.host_forward import ForwarderControl
 from agent.platforms.host_instances import Instances
 from agent.platforms.host_look import Eyes
@@ -191,7 +192,7 @@ class HostPlatform:
         self._lock = lock
         path = self._directory / "id"
         if not path.exists():
-            write_durably(path, secrets.token_hex(16).encode())
+            durable.write(path, secrets.token_hex(16).encode())
         self._host = self._open(owned=True)
         self._eyes = Eyes(self._host)
         status = self._host.forwarder.status()

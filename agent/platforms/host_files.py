@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Final
 
+from agent import durable
 from agent.actions import ModelPoint
 from agent.durable import sync_directory
 from agent.wire.canonical import digest
@@ -25,26 +26,6 @@ class PathTaken(Wait):
     """Where a model's stable path should be stands something that we did not put there."""
 
     code = "EF4108"
-
-
-def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file at once and for good: after a power cut it is the old one or the new one, whole.
-
-    The lock of the state allows one writer, so the name beside it is always the same: a kill leaves one file at the
-    most, and the next write takes it.
-    """
-    beside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
 
 
 def point(link: Path, target: Path) -> None:
@@ -133,7 +114,7 @@ def write_models(directory: Path, announced: Mapping[str, Sequence[ModelPoint]])
     directory.mkdir(parents=True, exist_ok=True)
     for path, wanted in ((as_env, env), (as_json, data)):
         if not path.is_file() or path.read_bytes() != wanted:
-            write_durably(path, wanted, 0o644)
+            durable.write(path, wanted, 0o644)
 
 
 def env_file(announced: Mapping[str, Sequence[ModelPoint]]) -> bytes:

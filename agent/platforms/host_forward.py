@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent import durable
 from agent.forward_routes import CONTROL, ROUTES, Route, Routes, decode_routes, encode_routes
 from agent.platforms import host_supervise
-from agent.platforms.host_files import write_durably
 from agent.wire.errors import EdgeferryError, Retry
 
 FORWARDER: Final = "forwarder."
@@ -102,7 +102,7 @@ class ForwarderControl:
         written = self.written()
         if written.routes != _sorted(routes) or written.listen != self._listen or not written.generation:
             written = Routes(written.generation + 1, self._listen, _sorted(routes))
-            write_durably(self._directory / ROUTES, encode_routes(written))
+            durable.write(self._directory / ROUTES, encode_routes(written))
         if not routes:
             self.stop()
             return None

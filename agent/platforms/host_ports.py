@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from agent.platforms.host_files import write_durably
+from agent import durable
 from agent.wire.canonical import canonical
 from agent.wire.errors import Retry
 from agent.wire.fields import Fields
@@ -95,7 +95,7 @@ class Ports:
                 raise self._none()
         self._stable[key] = port
         ports = [{"key": name, "port": self._stable[name]} for name in sorted(self._stable)]
-        write_durably(self._path, canonical({"format": 1, "ports": ports}))
+        durable.write(self._path, canonical({"format": 1, "ports": ports}))
 
     def _none(self) -> NoFreePort:
         return NoFreePort(

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from agent import durable
 from agent.durable import sync_directory
-from agent.platforms.host_files import write_durably
 from agent.wire.canonical import canonical
 from agent.wire.errors import EdgeferryError
 from agent.wire.fields import Fields
@@ -161,7 +161,7 @@ class Records:
         """Make the record durable; nothing is written when it says nothing new. Returns it."""
         if self._records.get(record.key) != record:
             self._directory.mkdir(parents=True, exist_ok=True)
-            write_durably(self._path(record), canonical({"format": 1, **asdict(record)}))
+            durable.write(self._path(record), canonical({"format": 1, **asdict(record)}))
             self._records[record.key] = record
         return record
 

@@ -7,41 +7,22 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from agent.actions import ModelPoint
 from agent.platforms import host_supervise
-from agent.platforms.host_files import env_file, fingerprint, read_models, variables, write_durably, write_models
+from agent.platforms.host_files import env_file, fingerprint, read_models, variables, write_models
 from agent.platforms.host_ports import NoFreePort, Ports, is_free
 from agent.platforms.host_records import Instance, Record, Records
 from agent.wire.errors import Malformed
 from tests.agent.platforms.host_site import ports, until
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """A disk that is full, shown by a limit on the size of files."""
-    path = tmp_path / "file"
-    write_durably(path, b"old")
-    script = (
-        "import resource, signal, sys; from pathlib import Path; from agent.platforms.host_files import write_durably\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "write_durably(Path(sys.argv[1]), b'new' * 1000)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60)
-    assert "File too large" in done.stderr
-    assert path.read_bytes() == b"old"
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_file_is_private_unless_it_is_for_consumers(tmp_path: Path) -> None:
-    write_durably(tmp_path / "a", b"")
+def test_a_file_for_consumers_may_be_read_by_them(tmp_path: Path) -> None:
     write_models(tmp_path, {"n": [ModelPoint("m", "1")]})
-    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes["a"] == 0o600
-    assert modes["models.json"] == modes["models.env"] == 0o644
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
 
 
 def test_a_shell_reads_what_stands_in_the_models_file(tmp_path: Path) -> None:
