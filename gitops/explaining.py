@@ -14,7 +14,7 @@ from gitops.catalog_types import Catalog
 from gitops.deciding import Decided, Fleet, Previous, decide_all
 from gitops.intake import Intake
 from gitops.ledger import read_ledger
-from gitops.opening import open_repository, revisions, source_opener
+from gitops.opening import FleetHome, open_repository, revisions, source_opener
 from gitops.policies import to_subject, to_workload_subject
 from placement.explain import Explanation, Summary, explain_cluster, explain_model
 from placement.types import Subject
@@ -52,7 +52,7 @@ def explain(folder: str, revision: str | None, fleet: str | None, name: str, clu
         previous: Previous = {}
         known: dict[str, str] = {}
         if fleet is not None:
-            repository = open_repository(fleet, Path(work, "fleet.git"), create=False)
+            repository = open_repository(FleetHome(fleet), Path(work, "fleet.git"), create=False)
             ledger = read_ledger(repository.head, (), repository.walk("decisions"))
             previous = {key: record.chosen for key, record in ledger.records.items()}
             known = revisions(repository)

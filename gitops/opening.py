@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
-from agent.wire.errors import Stop
+from agent.wire.errors import Retry, Stop
 from agent.wire.signature import SigningKey
 from agent.wire.trust import Trust, paths
 from gitops import kinds
@@ -28,6 +30,8 @@ from gitops.remote import GitHost
 from gitops.source import SourceMirror, Sources
 from gitops.state_dir import StateDir
 from gitops.tree import Tree
+
+_log: Final = logging.getLogger("edgeferry.fleet")
 
 
 class FleetLost(Stop):
@@ -49,6 +53,22 @@ class MainSource:
     url: str
     branch: str = "main"
     path: str = "."
+
+
+@dataclass(frozen=True, slots=True)
+class FleetHome:
+    """Where the fleet repository is.
+
+    Attributes:
+        url: a path, or anything `git push` takes; empty for the one in the hub's state.
+        branches: keep a branch for every cluster on a Git host, too.
+    """
+
+    url: str
+    branches: bool = False
+
+
+EMBEDDED: Final = FleetHome("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,29 +119,32 @@ class Revision:
         return self.mirror.at(revision)
 
 
-def open_fleet(state: StateDir, source: MainSource) -> Opened:
+def open_fleet(state: StateDir, source: MainSource, fleet: FleetHome = EMBEDDED) -> Opened:
     """Open a hub's fleet; what is missing is made.
 
     Args:
         state: directories of the hub.
         source: the first model repository.
+        fleet: where the fleet repository is.
 
     Raises:
         EdgeferryError: the keys, or the fleet repository, cannot be used.
     """
     keyring = Keyring.open(state.keys, create=True)
-    repository = FleetRepository.open(state.fleet, create=True)
+    repository = open_repository(fleet, state.fleet, create=True, keyring=keyring)
     sources = Sources(state.sources, source.url, branch=source.branch, path=source.path)
     artifacts = ArtifactStore.open(state.artifacts)
     return _opened(keyring, repository, sources, artifacts)
 
 
-def publish_once(source: MainSource, fleet: str, keys: Path, artifacts: Path, now: datetime) -> tuple[str | None, Step]:
+def publish_once(
+    source: MainSource, fleet: FleetHome, keys: Path, artifacts: Path, now: datetime
+) -> tuple[str | None, Step]:
     """Decide once and publish; return the new head, or None where there was nothing to publish, and the step.
 
     Args:
         source: the model repository.
-        fleet: path of the fleet repository, made where absent, or URL on a Git host.
+        fleet: the fleet repository, made where it is a path and absent.
         keys: directory of the publisher's keys.
         artifacts: directory of the artifact store.
         now: time of the step, UTC, to the second.
@@ -150,7 +173,7 @@ def plan_of(folder: Path, fleet: str, revision: str | None) -> Step:
         EdgeferryError: the documents have faults, or the fleet repository cannot be read.
     """
     with TemporaryDirectory(prefix="edgeferry-plan-") as work:
-        repository = open_repository(fleet, Path(work, "fleet.git"), create=False)
+        repository = open_repository(FleetHome(fleet), Path(work, "fleet.git"), create=False)
         head = repository.head
         trust = None if head is None else current_trust(repository, None)[0]
         store = ArtifactStore.open(Path(work, "artifacts"))
@@ -215,21 +238,29 @@ def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, art
     return Opened(hub, keyring, repository, artifacts, sources, files)
 
 
-def open_repository(url: str, mirror: Path, *, create: bool, keyring: Keyring | None = None) -> FleetRepository:
+def open_repository(fleet: FleetHome, mirror: Path, *, create: bool, keyring: Keyring | None = None) -> FleetRepository:
     """Open a fleet repository on this machine where it is, one on a Git host through a mirror.
 
+    A host that does not answer is no fault where the mirror has the fleet already: what was published is served.
+
     Args:
-        url: of the fleet repository.
+        fleet: where it is.
         mirror: where the mirror of a Git host stands.
         create: make one that is on this machine and not there yet.
         keyring: of a publisher: its mirror follows only what a publisher signed. None for a look.
     """
-    folder = local_path(url)
+    folder = local_path(fleet.url) if fleet.url else mirror
     if folder is not None:
         return FleetRepository.open(folder, create=create)
     accept = None if keyring is None else partial(_accept, keyring)
-    repository = FleetRepository.open(mirror, create=True, upstream=GitHost(url, accept=accept))
-    repository.fetch()
+    host = GitHost(fleet.url, cluster_refs=fleet.branches, accept=accept)
+    repository = FleetRepository.open(mirror, create=True, upstream=host)
+    try:
+        repository.fetch()
+    except Retry as error:
+        if repository.head is None:
+            raise
+        _log.warning("%s", error)
     return repository
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from agent.wire.errors import EdgeferryError
 from agent.wire.trust import paths
-from gitops.opening import MainSource, Opened, open_fleet
+from gitops.opening import FleetHome, MainSource, Opened, open_fleet
 from gitops.serve.app import App
 from gitops.serve.notifier import Notifier
 from gitops.serve.server import Server, Tls
@@ -51,12 +51,15 @@ class Listening:
     hook_secret: str = ""
 
 
-def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll_s: float, watch: bool) -> None:
+def serve_hub(
+    state: StateDir, source: MainSource, fleet: FleetHome, listening: Listening, *, poll_s: float, watch: bool
+) -> None:
     """Run the hub until SIGTERM or SIGINT.
 
     Args:
         state: its directory, made where absent.
         source: the first model repository.
+        fleet: where the fleet repository is.
         listening: where it is reached.
         poll_s: seconds between looks at the sources, give or take a tenth.
         watch: look at once when a repository on this machine gets a commit.
@@ -67,7 +70,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
     state.make()
     token = read_operator_token(state)
     store = SqliteStore(state.database)
-    opened = open_fleet(state, source)
+    opened = open_fleet(state, source, fleet)
     folder = local_git_folder(source.url) if watch else None
     watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)
     notifier = Notifier()
@@ -76,7 +79,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
     view = HubView(
         fleet=opened.keyring.fleet_id,
         clusters=opened.repository,
-        objects=git_objects(state.fleet),
+        objects=git_objects(opened.repository.path),
         store=store,
         artifacts=opened.artifacts,
         trust=lambda: _trust(opened),
@@ -91,7 +94,7 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
     server = Server(App(view, notifier), listening.host, listening.port, tls)
     service.start()
     ended = threading.Event()
-    threading.Thread(target=_upkeep, args=(state.fleet, ended), name="upkeep", daemon=True).start()
+    threading.Thread(target=_upkeep, args=(opened.repository.path, ended), name="upkeep", daemon=True).start()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda *_: ended.set())
     try:
@@ -106,11 +109,15 @@ def serve_hub(state: StateDir, source: MainSource, listening: Listening, *, poll
 
 
 def _wait(watching: Watch, opened: Opened) -> None:
-    """Wait for something to do; the sources are looked at again for all but what clusters say."""
+    """Wait for something to do; sources and Git host are looked at again for all but what clusters say."""
     reasons = watching.wait()
     _log.debug("woken: %s", ", ".join(sorted(reasons)))
     if not all(reason.startswith(FROM_CLUSTERS) for reason in reasons):
         opened.sources.look_again()
+        try:
+            opened.repository.fetch()
+        except EdgeferryError as error:
+            _log.warning("%s", error)
 
 
 def _upkeep(fleet: Path, ended: threading.Event) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gitops.opening import MainSource
+from gitops.opening import FleetHome, MainSource
 from gitops.state_dir import StateDir
 
 
@@ -28,6 +28,13 @@ def hub() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for keys, database, fleet repository and artifacts.",
 )
+@click.option(
+    "--fleet",
+    default="",
+    metavar="URL",
+    help="Fleet repository: a path, or a URL on a Git host, which is mirrored.  [default: fleet.git in the state]",
+)
+@click.option("--fleet-branches", is_flag=True, help="Keep a branch for every cluster on the Git host, too.")
 @click.option(
     "--listen",
     default="127.0.0.1:8460",
@@ -66,6 +73,8 @@ def serve(
     branch: str,
     path: str,
     state: Path,
+    fleet: str,
+    fleet_branches: bool,
     listen: str,
     poll_s: float,
     watch: bool,
@@ -81,6 +90,7 @@ def serve(
     Examples:
       edgeferry hub serve --source .
       edgeferry hub serve --source ssh://git@git.example/models.git --state /var/lib/edgeferry-hub --listen 0.0.0.0:8460
+      edgeferry hub serve --source . --fleet ssh://git@git.example/fleet.git
     """
     from gitops.running import Listening, serve_hub
 
@@ -95,4 +105,5 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if verbose else logging.WARNING)
     secret = "" if hook_secret_file is None else hook_secret_file.read_text().strip()
     listening = Listening(host, int(port), tls_cert, tls_key, client_ca, secret)
-    serve_hub(StateDir(state), MainSource(source, branch, path), listening, poll_s=poll_s, watch=watch)
+    home = FleetHome(fleet, fleet_branches)
+    serve_hub(StateDir(state), MainSource(source, branch, path), home, listening, poll_s=poll_s, watch=watch)

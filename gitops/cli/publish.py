@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gitops.cli.output import as_json, output_option
-from gitops.opening import MainSource, publish_once
+from gitops.opening import FleetHome, MainSource, publish_once
 from gitops.plan_text import plan_held, plan_json, plan_summary
 
 
@@ -20,6 +20,7 @@ from gitops.plan_text import plan_held, plan_json, plan_summary
     metavar="URL",
     help="Fleet repository: a path (made where absent) or anything `git push` takes.",
 )
+@click.option("--fleet-branches", is_flag=True, help="Keep a branch for every cluster on a Git host, too.")
 @click.option(
     "--keys",
     required=True,
@@ -40,7 +41,14 @@ from gitops.plan_text import plan_held, plan_json, plan_summary
 )
 @output_option
 def publish(
-    repository: str, fleet: str, keys: Path, artifacts: Path | None, branch: str, now: datetime | None, output: str
+    repository: str,
+    fleet: str,
+    fleet_branches: bool,
+    keys: Path,
+    artifacts: Path | None,
+    branch: str,
+    now: datetime | None,
+    output: str,
 ) -> None:
     """Decide once and publish, without a hub: as a CI job on push and on a schedule.
 
@@ -53,7 +61,9 @@ def publish(
     """
     at = datetime.now(UTC).replace(microsecond=0) if now is None else now.replace(tzinfo=UTC)
     source = MainSource(repository, branch)
-    head, step = publish_once(source, fleet, keys, artifacts or keys.parent / "artifacts", at)
+    head, step = publish_once(
+        source, FleetHome(fleet, fleet_branches), keys, artifacts or keys.parent / "artifacts", at
+    )
     if output == "json":
         click.echo(as_json({**plan_json(step), "head": head or ""}))
         return

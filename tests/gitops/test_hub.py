@@ -18,8 +18,9 @@ from gitops.cli.init import init
 from gitops.demo.documents import cluster, document, model, placement, version
 from gitops.faults import FaultyCatalog
 from gitops.hub import World
-from gitops.opening import MainSource, Opened, open_fleet, plan_of, publish_once
+from gitops.opening import FleetHome, MainSource, Opened, open_fleet, plan_of, publish_once
 from gitops.publish import FleetMoved
+from gitops.remote import HostUnreachable
 from gitops.state_dir import StateDir
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -303,12 +304,37 @@ def test_publishing_without_a_hub_gives_the_same_commit_for_the_same_time(
     tmp_path: Path, repository: Repository
 ) -> None:
     keys, source = tmp_path / "keys", MainSource(str(repository.folder))
-    first, _ = publish_once(source, str(tmp_path / "a.git"), keys, tmp_path / "artifacts", NOW)
-    second, _ = publish_once(source, str(tmp_path / "b.git"), keys, tmp_path / "artifacts", NOW)
+    first, _ = publish_once(source, FleetHome(str(tmp_path / "a.git")), keys, tmp_path / "artifacts", NOW)
+    second, _ = publish_once(source, FleetHome(str(tmp_path / "b.git")), keys, tmp_path / "artifacts", NOW)
     assert first == second is not None
     assert (
-        publish_once(source, str(tmp_path / "a.git"), keys, tmp_path / "artifacts", NOW + timedelta(days=1))[0] is None
+        publish_once(source, FleetHome(str(tmp_path / "a.git")), keys, tmp_path / "artifacts", NOW + timedelta(days=1))[
+            0
+        ]
+        is None
     )
+
+
+def test_a_hub_on_a_git_host_starts_and_serves_while_the_host_is_away(tmp_path: Path, repository: Repository) -> None:
+    host = tmp_path / "host.git"
+    repository.git("init", "-q", "--bare", str(host))
+    state, home = StateDir(tmp_path / "hub"), FleetHome(f"file://{host}", branches=True)
+    state.make()
+    fleet = open_fleet(state, MainSource(str(repository.folder)), home)
+    head = step(fleet)
+    assert repository.git("-C", str(host), "rev-parse", "main") == head
+    assert repository.git("-C", str(host), "for-each-ref", "--format=%(refname)", "refs/heads/cluster").count("\n") == 2
+    away = host.rename(tmp_path / "away")
+    again = open_fleet(state, MainSource(str(repository.folder)), home)
+    assert versions(again, "milan-01")["digits"] == "1.0.0"
+    repository.commit(version("digits", "2.0.0"))
+    with pytest.raises(HostUnreachable):
+        step(again)
+    assert versions(again, "milan-01")["digits"] == "1.0.0", "agents are served only what the host took"
+    away.rename(host)
+    assert step(again) == repository.git("-C", str(host), "rev-parse", "main")
+    with pytest.raises(HostUnreachable):
+        open_fleet(StateDir(tmp_path / "new"), MainSource("."), FleetHome(f"file://{tmp_path}/nowhere.git"))
 
 
 def test_decisions_stand_in_the_fleet_repository_with_their_reasons(tmp_path: Path, repository: Repository) -> None:
