@@ -6,15 +6,17 @@ import base64
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from agent import durable
 from agent.fetch import bearer, refusal
-from agent.http import Connection
+from agent.http import Connection, problem_of
 from agent.staging import SystemFault
 from agent.wire.errors import EdgeferryError, Retry
+from agent.wire.report import Report, encode_report
+from agent.wire.report_delta import ACCEPTS_HEADER, BaseForgotten, since
 from agent.wire.signature import REPORT, SigningKey
 
 DIRECTORY: Final = "report"
@@ -29,21 +31,34 @@ class Letter:
     """One report on its way.
 
     Attributes:
-        data: the bytes that are signed.
-        events: number of the last event in it; 0 for none.
+        report: whole.
+        base: an earlier report that the hub has; only what differs from it is sent. None: all of it is sent.
     """
 
-    data: bytes
-    events: int
+    report: Report
+    base: Report | None = None
+
+    @property
+    def events(self) -> int:
+        """Number of the last event in it; 0 for none."""
+        return self.report.events[-1].number if self.report.events else 0
+
+    def data(self) -> bytes:
+        """Return the bytes that are signed."""
+        return encode_report(self.report if self.base is None else since(self.report, self.base))
 
 
 class Post(Protocol):
     """Somewhere reports go."""
 
-    def send(self, letter: Letter, signature: bytes) -> None:
+    def send(self, data: bytes, signature: bytes) -> bool:
         """Deliver one report; it is durable there when this returns.
 
+        Returns:
+            Whether the next report may say only what differs from this one.
+
         Raises:
+            BaseForgotten: send it whole.
             Retry: not now.
         """
 
@@ -63,16 +78,20 @@ class HubPost:
         self._connection = connection
         self._credential = credential
 
-    def send(self, letter: Letter, signature: bytes) -> None:
+    def send(self, data: bytes, signature: bytes) -> bool:
         """See ``Post``."""
         headers = {
             "Content-Type": "application/json",
             SIGNATURE_HEADER: base64.b64encode(signature).decode(),
             **bearer(self._credential),
         }
-        answer = self._connection.ask("POST", "/v1/reports", headers, letter.data, most_bytes=_MOST_ANSWER_BYTES)
+        answer = self._connection.ask("POST", "/v1/reports", headers, data, most_bytes=_MOST_ANSWER_BYTES)
+        where = f"{self._connection.origin}/v1/reports"
+        if answer.status == BaseForgotten.status and problem_of(answer)[0] == BaseForgotten.code:
+            raise BaseForgotten(problem_of(answer)[1], where=where)
         if answer.status != 204:
-            raise refusal(answer, f"{self._connection.origin}/v1/reports")
+            raise refusal(answer, where)
+        return "base" in answer.headers.get(ACCEPTS_HEADER, "")
 
     def interrupt(self) -> None:
         """See ``Post``."""
@@ -91,11 +110,12 @@ class FolderPost:
     def __init__(self, root: Path) -> None:
         self._directory = root / DIRECTORY
 
-    def send(self, letter: Letter, signature: bytes) -> None:
+    def send(self, data: bytes, signature: bytes) -> bool:
         """See ``Post``."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         durable.write(self._directory / "report.json.sig", signature)
-        durable.write(self._directory / "report.json", letter.data)
+        durable.write(self._directory / "report.json", data)
+        return False
 
     def interrupt(self) -> None:
         """See ``Post``."""
@@ -119,6 +139,7 @@ class Courier:
         self._delivered: list[Letter] = []
         self._fault: EdgeferryError | None = None
         self._tries = 0
+        self._takes_differences = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -170,7 +191,7 @@ class Courier:
                 if self._closed or letter is None:
                     return
             try:
-                self._post.send(letter, self._key.sign(letter.data, REPORT))
+                self._takes_differences = self._send(letter)
             except EdgeferryError as error:
                 self._pause(error)
             except OSError as error:
@@ -178,6 +199,17 @@ class Courier:
             else:
                 self._arrived(letter)
             self._wake()
+
+    def _send(self, letter: Letter) -> bool:
+        whole = replace(letter, base=None)
+        for one in (letter if self._takes_differences else whole, whole):
+            data = one.data()
+            try:
+                return self._post.send(data, self._key.sign(data, REPORT))
+            except BaseForgotten:
+                if one.base is None:
+                    raise
+        raise AssertionError("a whole report was sent or raised")
 
     def _arrived(self, letter: Letter) -> None:
         with self._changed:

@@ -49,7 +49,10 @@ def entry_reports(standing: Standing) -> tuple[EntryReport, ...]:
 def what_matters(report: Report) -> Report:
     """Return the report without numbers, times, progress and wording: where two are equal, there is no hurry."""
     return replace(
-        in_full(report), entries=tuple(replace(one, message="", staged_bytes=0) for one in report.entries), fault=""
+        in_full(report),
+        entries=tuple(replace(one, message="", staged_bytes=0) for one in report.entries),
+        fault="",
+        artifacts=(),
     )
 
 

@@ -35,6 +35,7 @@ class Voice:
         beat_ms: a report is sent so often even when nothing changed; 0 for never.
         version: of this agent.
         acknowledges: somebody tells which events have arrived; else the newest are always sent along.
+        arrived: the newest report that the hub has acknowledged; None for none by this process.
     """
 
     beat_ms: int
@@ -45,6 +46,7 @@ class Voice:
     last: Report | None = None
     last_ms: int = 0
     last_event: int = 0
+    arrived: Report | None = None
     kept: Report | None = None
     kept_ms: int = 0
     facts: tuple[Fact, ...] = ()
@@ -61,6 +63,7 @@ def speak(site: Site, voice: Voice, courier: Courier, instant: Instant) -> None:
     """
     for letter in courier.delivered() if voice.acknowledges else ():
         outbox.acknowledged(site.state, letter.events)
+        voice.arrived = letter.report
     scene = site.calm
     if (
         scene is not None
@@ -90,7 +93,7 @@ def speak(site: Site, voice: Voice, courier: Courier, instant: Instant) -> None:
         outbox.offered(site.state, events[-1].number)
         voice.last_event = events[-1].number
     whole = replace(report, number=_number(site.state, voice), sent_at=instant.now, events=events)
-    courier.take(Letter(encode_report(whole), events[-1].number if events else 0))
+    courier.take(Letter(whole, voice.arrived))
     voice.last, voice.last_ms = report, instant.uptime_ms
 
 
@@ -138,6 +141,9 @@ def _report(site: Site, voice: Voice, instant: Instant) -> Report:
         entries=entry_reports(standing(site)),
         facts=voice.facts,
         source_revision=force.release.source_revision if force.release is not None else {},
+        artifacts=tuple(
+            sorted({one.digest for staged in site.staging.staged.values() for one in staged.entry.artifacts})
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from agent.wire.canonical import canonical
+from agent.wire.canonical import canonical, is_digest
 from agent.wire.errors import Malformed
 from agent.wire.facts import Fact, decode_fact, encode_fact
 from agent.wire.fields import Fields, write_time
@@ -87,6 +87,10 @@ class Report:
         reads: release formats that this agent reads.
         fault: EF code and sentence why the newest release is not in force; empty for none.
         ignored: how many releases with a lower sequence were ignored.
+        artifacts: digests of the artifacts that are complete at the site, in order.
+        base: 0 for a whole report; else the number of the one that this one says the differences to: see
+            agent/wire/report_delta.py.
+        gone: what the base has and this one has not: ``model/NAME``, ``workload/NAME``, ``fact/NAME``, digests.
     """
 
     fleet: str
@@ -106,12 +110,17 @@ class Report:
     facts: tuple[Fact, ...] = ()
     events: tuple[Event, ...] = ()
     source_revision: Mapping[str, str] = field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+    base: int = 0
+    gone: tuple[str, ...] = ()
 
 
 def encode_report(report: Report) -> bytes:
     """Return the canonical bytes: what is signed."""
+    relative = {"base": report.base, "gone": list(report.gone)} if report.base else {}
     return canonical(
         {
+            **relative,
             "format": 1,
             "fleet": report.fleet,
             "cluster": report.cluster,
@@ -130,6 +139,7 @@ def encode_report(report: Report) -> bytes:
             "entries": [_entry(one) for one in report.entries],
             "facts": [encode_fact(one) for one in report.facts],
             "events": [_event(one) for one in report.events],
+            "artifacts": list(report.artifacts),
         }
     )
 
@@ -166,6 +176,9 @@ def decode_report(data: bytes, where: str = "report") -> Report:
         entries=top.each("entries", _read_entry),
         facts=top.each("facts", decode_fact),
         events=top.each("events", _read_event),
+        artifacts=_digests(top.texts("artifacts"), top.where),
+        base=top.integer("base", 0),
+        gone=top.texts("gone"),
     )
 
 
@@ -230,6 +243,13 @@ def _read_event(item: Fields) -> Event:
         message=item.text("message", ""),
         count=item.integer("count", 1),
     )
+
+
+def _digests(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
+    wrong = next((one for one in texts if not is_digest(one)), None)
+    if wrong is not None:
+        raise Malformed(f"artifacts: not a sha256 digest: {wrong[:80]!r}", where=where)
+    return texts
 
 
 def _required(top: Fields, name: str, read: Any) -> Any:

@@ -8,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agent.wire.report import decode_report
+from agent.wire.report import Report, decode_report, encode_report
+from agent.wire.report_delta import ACCEPTS_HEADER, whole
 from agent.wire.signature import REPORT, verify
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, OtherCluster, Unauthenticated
@@ -17,9 +18,7 @@ from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
 MOST_BYTES: Final = 1 << 20
-_MOST_FACTS: Final = 512
-_MOST_ENTRIES: Final = 4096
-_MOST_EVENTS: Final = 4096
+_MOST: Final = {"facts": 512, "entries": 4096, "events": 4096, "artifacts": 4096}
 
 
 class Reports:
@@ -34,7 +33,7 @@ class Reports:
         cluster = cluster_of(request, self._roll.newest())
         body = await read_body(request, MOST_BYTES)
         await run_in_threadpool(self._take, cluster, body, request.headers.get(SIGNATURE_HEADER, ""))
-        return Response(status_code=204)
+        return Response(status_code=204, headers={ACCEPTS_HEADER: "base"})
 
     def _take(self, cluster: str, body: bytes, signature: str) -> None:
         view = self._view
@@ -49,12 +48,21 @@ class Reports:
                 f"a report of {report.cluster[:80]!r} in fleet {report.fleet[:80]!r}, sent by {cluster!r}",
                 do="join this cluster again",
             )
-        if len(report.facts) > _MOST_FACTS or len(report.entries) > _MOST_ENTRIES or len(report.events) > _MOST_EVENTS:
-            raise BadRequest(
-                f"{len(report.facts)} facts, {len(report.entries)} entries, {len(report.events)} events:"
-                f" at most {_MOST_FACTS}, {_MOST_ENTRIES}, {_MOST_EVENTS}"
-            )
         now = view.now()
         view.store.touch(cluster, now)
+        if report.base:
+            report = self._completed(cluster, report)
+            body = encode_report(report)
+        for name, most in _MOST.items():
+            if (count := len(getattr(report, name))) > most:
+                raise BadRequest(f"{count} {name}, at most {most}")
         if view.store.put_report(cluster, report, body, now):
             view.wake(f"report: {cluster}")
+
+    def _completed(self, cluster: str, report: Report) -> Report:
+        """Return the whole report; one that came before, its answer lost, as it is: only its events may count."""
+        stored = self._view.store.report(cluster)
+        known = None if stored is None else stored.report
+        if known is not None and known.incarnation == report.incarnation and known.number >= report.number:
+            return report
+        return whole(report, known)

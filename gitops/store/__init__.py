@@ -134,7 +134,7 @@ class Store(Protocol):
         """Write what ``touch`` noted."""
 
     def put_report(self, cluster: str, report: Report, raw: bytes, received_at: datetime) -> bool:
-        """Keep a report and its new events, in one transaction.
+        """Keep a report and its new events, in one transaction; new events survive a power cut.
 
         A report that is not newer than the one kept (same incarnation, number not higher) changes nothing but
         for events that were missing.
@@ -142,7 +142,7 @@ class Store(Protocol):
         Args:
             cluster: as the transport proved it.
             report: decoded from ``raw``.
-            raw: the signed bytes.
+            raw: its bytes, whole: as they were signed, or as they were completed.
             received_at: by the hub's clock.
 
         Returns:
@@ -151,6 +151,9 @@ class Store(Protocol):
 
     def latest_reports(self) -> Mapping[str, StoredReport]:
         """Return the newest report of every registered cluster; only what changed since the last call is read."""
+
+    def report(self, cluster: str) -> StoredReport | None:
+        """Return the newest report of one cluster, also of a revoked one."""
 
     def facts(self) -> Mapping[str, tuple[Fact, ...]]:
         """Return the newest facts of every registered cluster, by name; only what changed is read."""

@@ -29,7 +29,8 @@ class Database:
     """One SQLite file: a connection for each thread that reads, one for writing behind a lock.
 
     The file and its companions are readable by their owner alone. Write-ahead log, synchronous NORMAL: a power cut
-    may lose the last transactions, never tears one; what is lost is reported again or joined again.
+    may lose the last transactions, never tears one; what is lost is reported again or joined again. Events, which
+    agents forget once they are acknowledged, are written through.
 
     Args:
         path: of the file; made where absent, brought forward where older.
@@ -65,9 +66,14 @@ class Database:
         return connection
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for writing within one transaction: all of it, or nothing."""
+    def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Give the connection for writing within one transaction: all of it, or nothing.
+
+        Args:
+            durable: it survives a power cut once this has returned: for what nobody says twice.
+        """
         with self._lock:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer

@@ -134,7 +134,7 @@ class SqliteStore:
     def put_report(self, cluster: str, report: Report, raw: bytes, received_at: datetime) -> bool:
         """See ``Store``."""
         matters, at = what_matters(report), _seconds(received_at)
-        with self._db.write() as db:
+        with self._db.write(durable=bool(report.events)) as db:
             put_events(db, cluster, report, at)
             row = db.execute(
                 "SELECT incarnation, number, matters FROM reports WHERE cluster = ?", (cluster,)
@@ -169,6 +169,11 @@ class SqliteStore:
                 self._reports[cluster] = StoredReport(decode_report(raw, f"report of {cluster}"), _time(received_at))
                 self._reports_change = change
             return _of_registered(db, self._reports)
+
+    def report(self, cluster: str) -> StoredReport | None:
+        """See ``Store``."""
+        row = self._db.read().execute("SELECT raw, received_at FROM reports WHERE cluster = ?", (cluster,)).fetchone()
+        return None if row is None else StoredReport(decode_report(row[0], f"report of {cluster}"), _time(row[1]))
 
     def facts(self) -> Mapping[str, tuple[Fact, ...]]:
         """See ``Store``."""

@@ -17,6 +17,7 @@ from agent.http import Connection, Origin
 from agent.outbox import pending
 from agent.speak import DETAIL_MS, Voice, kept_report, speak
 from agent.wire.report import Report, decode_report
+from agent.wire.report_delta import ACCEPTS_HEADER, whole
 from agent.wire.signature import REPORT, SigningKey, verify
 from tests.agent.simulated_site import Busy, Edge, model
 
@@ -28,6 +29,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.status = 204
+        self.forgets = self.completes = False
+        self.sizes: list[int] = []
         self.reports: list[Report] = []
         self.tokens: list[str] = []
         hub = self
@@ -40,11 +43,19 @@ class Hub:
                 armored = base64.b64decode(self.headers[SIGNATURE_HEADER])
                 verify(body, armored, REPORT, (KEY.public,), "report")
                 hub.tokens.append(self.headers["Authorization"])
-                if hub.status == 204:
-                    hub.reports.append(decode_report(body))
-                self.send_response(hub.status)
-                self.send_header("Content-Length", "0")
+                report = decode_report(body)
+                hub.sizes.append(len(body))
+                refused = bool(report.base) and hub.forgets
+                answer = b'{"code": "EF3330", "detail": "send it whole"}' if refused else b""
+                if hub.status == 204 and not refused:
+                    hub.reports.append(whole(report, hub.reports[-1] if hub.reports else None))
+                self.send_response(409 if refused else hub.status)
+                self.send_header("Content-Type", "application/problem+json")
+                self.send_header("Content-Length", str(len(answer)))
+                if hub.completes:
+                    self.send_header(ACCEPTS_HEADER, "base")
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -116,6 +127,41 @@ def test_a_quiet_site_says_nothing_until_its_slow_beat(edge: Edge, hub: Hub, cou
     edge.look()
     say(edge, mouth, courier)
     assert [one.number for one in hub.reports] == [1, 2]
+
+
+def test_a_beat_says_only_what_changed_where_the_hub_completes_reports(edge: Edge, hub: Hub, courier: Courier) -> None:
+    hub.completes = True
+    edge.settle(edge.release(*(model(f"m{number}") for number in range(20))))
+    mouth = voice()
+    for _ in range(3):
+        edge.uptime_ms += 60_000
+        edge.look()
+        say(edge, mouth, courier)
+    assert len(hub.reports) == 3 and hub.sizes[2] < 1000 < hub.sizes[0]
+    assert hub.reports[2].entries == hub.reports[0].entries and len(hub.reports[2].entries) == 20
+    assert len(hub.reports[2].artifacts) == 20
+
+
+def test_a_hub_that_forgot_gets_the_whole_at_once(edge: Edge, hub: Hub, courier: Courier) -> None:
+    hub.completes = True
+    edge.settle(edge.release(model()))
+    mouth = voice()
+    for _ in range(2):
+        edge.uptime_ms += 60_000
+        edge.look()
+        say(edge, mouth, courier)
+        hub.forgets = True
+    assert [one.number for one in hub.reports] == [1, 2] and courier.fault is None
+
+
+def test_a_hub_that_knows_no_differences_gets_none(edge: Edge, hub: Hub, courier: Courier) -> None:
+    edge.settle(edge.release(model()))
+    mouth = voice()
+    for _ in range(2):
+        edge.uptime_ms += 60_000
+        edge.look()
+        say(edge, mouth, courier)
+    assert len(hub.reports) == 2 and len(hub.reports[1].entries) == 1
 
 
 def test_each_event_arrives_once_and_in_order_and_is_then_forgotten(edge: Edge, hub: Hub, courier: Courier) -> None:

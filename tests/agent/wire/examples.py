@@ -95,5 +95,6 @@ REPORT = Report(
     facts=(Fact("arch", "amd64", AT),),
     events=(Event(3, AT, "switched", "model/defect-detector", "2.1.0", "", "serves", 1),),
     source_revision={"main": "0" * 40},
+    artifacts=("sha256:" + "1" * 64,),
 )
 TRUST = Trust("f-1", 1, (KEY,), (KEY,), (KEY,))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import queue
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from agent.wire.facts import Fact
 from agent.wire.report import EntryReport, Event, Report, encode_report
+from agent.wire.report_delta import since
 from agent.wire.signature import RELEASE, REPORT, SigningKey
+
+FACT = Fact("arch", "amd64", datetime(2026, 1, 2, tzinfo=UTC))
 
 
 def report(hub: Any, number: int = 1, cluster: str = "milan-01", fleet: str = "fleet-1", **more: Any) -> bytes:
@@ -62,6 +66,20 @@ def test_a_report_sent_twice_counts_once(hub: Any) -> None:
     body = report(hub, events=(Event(1, hub.now, "switched", "model/digits"),))
     assert [send(hub, body).status for _ in range(3)] == [204] * 3
     assert len(hub.store.events("milan-01", 0, 10)) == 1
+
+
+def test_a_report_may_say_only_what_changed(hub: Any) -> None:
+    first = Report("fleet-1", "milan-01", "i1", 1, hub.now, entries=(entry("progressing"),), facts=(FACT,))
+    second = Report("fleet-1", "milan-01", "i1", 2, hub.now, entries=(entry("current"),), facts=(FACT,))
+    answer = send(hub, encode_report(first))
+    assert answer.headers["edgeferry-reports"] == "base"
+    assert send(hub, encode_report(since(second, first))).status == 204
+    assert hub.store.latest_reports()["milan-01"].report == second
+    assert send(hub, encode_report(since(second, first))).status == 204, "its answer was lost: sent again"
+    third = Report("fleet-1", "milan-01", "i1", 4, hub.now)
+    answer = send(hub, encode_report(since(third, Report("fleet-1", "milan-01", "i1", 3, hub.now))))
+    assert (answer.status, answer.json["code"]) == (409, "EF3330")
+    assert hub.store.latest_reports()["milan-01"].report == second
 
 
 @pytest.mark.parametrize("case", ["another key", "another namespace", "other bytes", "no signature", "no base64"])
