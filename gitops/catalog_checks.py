@@ -18,6 +18,9 @@ from placement.types import Subject
 from placement.versions import parse_version, parse_wish, resolve
 
 T = TypeVar("T")
+_WITH_FILES: Final = ("server", "file")
+"""Deliveries of models whose files are staged at the site."""
+
 _MANY: Final = 1000
 """Among more names than these the nearest one is not looked for: it would take longer than reading them."""
 
@@ -153,6 +156,11 @@ def _workloads(checked: Checked) -> Iterator[Fault]:
                 if not _incomplete(checked, "ModelVersion", use.name):
                     subject = to_subject(catalog.models[use.name])
                     yield from _no_version(source, located, ("spec", "models", n, "version"), use.version, subject)
+                delivery = catalog.models[use.name].document.spec.delivery
+                if use.mount and delivery not in _WITH_FILES:
+                    what = f"model {use.name} has delivery `{delivery}`: there are no files to mount"
+                    at = ("spec", "models", n, "mount")
+                    yield _at(source, located, at, faults.CONTRADICTION, what, "take `mount` out", key=True)
             elif checked.missing("Model", use.name, catalog.models):
                 yield _dangling(source, located, ("spec", "models", n, "name"), "model", use.name, catalog.models)
         if spec.placement is None:

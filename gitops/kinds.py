@@ -263,7 +263,9 @@ class ModelUseSpec(Spec):
     name: Name = Field(description="Name of the model.")
     version: VersionWish = Field(default="*", description="Range that this workload accepts.")
     mount: AbsolutePath = Field(
-        default="", description="Directory in the workload's containers where the model appears."
+        default="",
+        description="Directory in all containers of its pods: `current` in it is the model's file or folder, and "
+        "follows every switch. On a bare host, `NAME_PATH` names it instead.",
     )
     on_change: Literal["restart", "reload", "none"] = Field(
         default="restart", description="What happens to the workload when the model is switched."

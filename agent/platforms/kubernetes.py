@@ -28,15 +28,15 @@ from agent.actions import (
     Test,
 )
 from agent.config import Config
-from agent.platforms.host_files import point, unlink_ours
 from agent.platforms.kubernetes_apply import Target, put, remove, resolve
 from agent.platforms.kubernetes_candidate import CANDIDATE, ask, candidate_of
 from agent.platforms.kubernetes_client import connect
 from agent.platforms.kubernetes_errors import NothingToRun
 from agent.platforms.kubernetes_facts import cluster_facts
+from agent.platforms.kubernetes_files import hide, show
 from agent.platforms.kubernetes_inventory import Inventory, Record
 from agent.platforms.kubernetes_mirror import Mirror
-from agent.platforms.kubernetes_models import ANNOUNCED, file_path, models_digest, models_file
+from agent.platforms.kubernetes_models import ANNOUNCED, models_digest, models_file
 from agent.platforms.kubernetes_objects import read
 from agent.platforms.kubernetes_sight import Sight, service_url
 from agent.wire.release import Entry
@@ -49,7 +49,7 @@ class KubernetesPlatform:
     """Executes plans on one cluster.
 
     Args:
-        state: directory of the agent: a ``file`` delivery is ``STATE/models/NAME/current``, a link to what is staged.
+        state: directory of the agent: a ``file`` delivery is ``STATE/models/NAME/``, see kubernetes_files.py.
         config: ``kubeconfig`` and ``scope``.
         clock: seconds that only grow.
     """
@@ -182,17 +182,16 @@ class KubernetesPlatform:
             models=models,
             url=service_url(entry, objects),
         )
-        if entry.delivery == "file":
-            content = staged.model or staged.content
-            if content is None:
-                raise NothingToRun("its content is not staged", where=f"{entry.kind}/{entry.name}", do="stage it again")
-            point(file_path(self._state, entry.name), content)
+        if entry.kind == "model" and staged.content is not None:
+            show(self._state, staged)
+        elif entry.delivery == "file":
+            raise NothingToRun("its content is not staged", where=f"{entry.kind}/{entry.name}", do="stage it again")
         put(target, record, objects, claim=claim)
 
     def _remove(self, record: Record) -> None:
         remove(self._cluster(), record)
         if record.kind == "model":
-            unlink_ours(file_path(self._state, record.name))
+            hide(self._state, record.name)
 
     def _announce(self, namespace: str, points: Sequence[ModelPoint]) -> None:
         target = self._cluster()

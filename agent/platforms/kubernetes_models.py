@@ -1,9 +1,8 @@
-"""Where a workload on a cluster finds its models: the models file of its namespace, and stable paths of files. Pure."""
+"""Where a workload on a cluster finds its models: the models file of its namespace. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from agent.actions import ModelPoint
@@ -45,8 +44,3 @@ def models_digest(entry: Entry, points: Sequence[ModelPoint]) -> str:
     restarts = {use.name for use in entry.models if use.on_change == "restart"}
     found = sorted((one.name, one.version, one.url, one.path) for one in points if one.name in restarts)
     return short_digest(found) if found else ""
-
-
-def file_path(state: Path, name: str) -> Path:
-    """Return the stable path of a model with the delivery ``file``."""
-    return state / "models" / name / "current"

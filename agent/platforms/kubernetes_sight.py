@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from agent.actions import ModelPoint, Observed, Seen, Staged
-from agent.platforms.host_files import leads_to
 from agent.platforms.kubernetes_apply import Target, resolve
 from agent.platforms.kubernetes_candidate import CANDIDATE, PODS
 from agent.platforms.kubernetes_errors import KindMissing, NotFound, RightMissing
 from agent.platforms.kubernetes_fields import changes
+from agent.platforms.kubernetes_files import shows, stable_path
 from agent.platforms.kubernetes_health import Judgement, judge_pods, worst
 from agent.platforms.kubernetes_inventory import CONFIG_MAPS, Id, Record
 from agent.platforms.kubernetes_mirror import MODELS_FILE, Live
-from agent.platforms.kubernetes_models import ANNOUNCED, file_path, read_models_file
+from agent.platforms.kubernetes_models import ANNOUNCED, read_models_file
 from agent.platforms.kubernetes_objects import Key, Resource, Wanted, read
 from agent.wire.errors import EdgeferryError
 from agent.wire.release import Entry
@@ -125,13 +125,11 @@ class Sight:
                 asked += 1
                 judgement = self._with_pods(key, live, judgement)
             judgements.append(judgement)
-        path = file_path(self._state, record.name) if staged and staged.entry.delivery == "file" else None
+        path = stable_path(self._state, record.name) if staged and staged.entry.delivery == "file" else None
         lines = list(drifted.values())
-        if path is not None and staged is not None:
-            content = staged.model or staged.content
-            if content is None or not leads_to(path, content):
-                lines.append(f"{path} does not lead to {record.version}")
-                judgements.append(("progressing", lines[-1]))
+        if path is not None and staged is not None and not shows(self._state, staged):
+            lines.append(f"{path} does not lead to {record.version}")
+            judgements.append(("progressing", lines[-1]))
         if record.applying:
             lines.append(f"bringing {record.applying[:19]} up was cut short")
             judgements.append(("progressing", lines[-1]))

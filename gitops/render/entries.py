@@ -13,6 +13,7 @@ from agent.wire.release import Artifact, Entry, ModelUse, Runtime, SelfTest, enc
 from gitops import kinds, manifests
 from gitops.catalog_types import Catalog, CatalogModel, CatalogWorkload, WorkloadVersion
 from gitops.render import kubernetes
+from gitops.render.mounts import mounted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +123,10 @@ def _workload(
         models=tuple(ModelUse(use.name, use.version, use.mount, use.on_change) for use in spec.models),
     )
     objects = [
-        (file.removesuffix(".yml").removesuffix(".yaml") + (f"-{n}" if n else ""), kubernetes.labelled(manifest, entry))
+        (
+            file.removesuffix(".yml").removesuffix(".yaml") + (f"-{n}" if n else ""),
+            mounted(kubernetes.labelled(manifest, entry), entry.models),
+        )
         for file, data in sorted(chosen.manifests.items())
         for n, manifest in enumerate(manifests.load(data))
     ]
