@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from images import debian, layer, layout, project, wheels
+from images.helm import helm_binary
 from images.layer import Layer
 from images.layout import Descriptor
 from images.recipes import STATE, USER, Architecture, Recipe
@@ -71,6 +73,14 @@ def build(recipe: Recipe, architecture: Architecture, out: Path, shop: Workshop)
         _layer(shop, f"{what}: {len(packages)} Debian packages", ["debian", architecture, inputs], system),
         _layer(shop, f"{what}: wheels", ["wheels", architecture, requirements], libraries),
     ]
+    if recipe.helm:
+        binary = helm_binary(architecture, shop.say)
+
+        def helm(root: Path, _: Path) -> None:
+            (root / "usr/local/bin").mkdir(parents=True)
+            shutil.copy(binary, root / "usr/local/bin/helm")
+
+        layers.append(_layer(shop, f"{what}: helm", ["helm", _digest(binary)], helm))
     sources = sorted(_sources(recipe, CHECKOUT))
     layers.append(_layer(shop, f"{what}: edgeferry", ["own", recipe.name, recipe.scripts, sources], own))
     annotations = {

@@ -27,6 +27,7 @@ class Recipe:
         without: distributions that are depended on and never imported here.
         packages: our own import packages in it.
         scripts: name in ``/usr/local/bin`` → ``module:function``, or the path of a script in the checkout.
+        helm: does it carry the pinned Helm?
         entrypoint, command: what runs, and its default arguments.
     """
 
@@ -38,6 +39,7 @@ class Recipe:
     without: frozenset[str]
     packages: tuple[str, ...]
     scripts: tuple[tuple[str, str], ...]
+    helm: bool
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
 
@@ -70,6 +72,7 @@ RECIPES: Final = {
             ),
             packages=("agent", "placement"),
             scripts=(("edgeferry-agent", "agent.cli:main"),),
+            helm=True,
             entrypoint=("edgeferry-agent",),
             command=("run",),
         ),
@@ -82,6 +85,7 @@ RECIPES: Final = {
             without=frozenset(),
             packages=("gitops", "placement", "agent"),
             scripts=(("edgeferry", "gitops.cli.main:main"),),
+            helm=False,
             entrypoint=("edgeferry",),
             command=("--help",),
         ),
@@ -95,6 +99,7 @@ RECIPES: Final = {
             without=frozenset({"coloredlogs", "flatbuffers", "humanfriendly", "mpmath", "protobuf", "sympy"}),
             packages=(),
             scripts=(("edgeferry-onnx-runtime", "examples/runtime/edgeferry-onnx-runtime"),),
+            helm=False,
             entrypoint=("edgeferry-onnx-runtime", "--host", "0.0.0.0"),  # noqa: S104 - a pod's network is its own
             command=("--help",),
         ),

@@ -184,6 +184,13 @@ def test_our_programs_start_in_their_image(roots: Path, name: str, modules: str,
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="runs the amd64 image's programs")
+def test_the_agent_image_carries_helm_3(roots: Path) -> None:
+    helm = roots / "agent-amd64" / "usr/local/bin/helm"
+    shown = subprocess.run([helm, "version", "--short"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("v3.")
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="runs the amd64 image's programs")
 def test_the_runtime_image_answers_the_digits_question(roots: Path, tmp_path: Path) -> None:
     root = roots / "runtime-amd64"
     digits = ROOT / "examples" / "digits"
