@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from agent.wire.errors import Wait
 from agent.wire.release import Entry
 from agent.wire.report import Health
 
@@ -23,17 +24,30 @@ class Staged:
         files: path within the overlay → bytes, of this entry's directory only.
         content: directory with the unpacked artifact, read-only; None where the entry has none.
         model: the one file in ``content``, or ``content`` itself where there are several; None as above.
+        verified: fingerprint of ``model`` when its bytes were read and found right; empty where only sizes were
+            compared.
     """
 
     entry: Entry
     files: Mapping[str, bytes] = field(default_factory=dict)
     content: Path | None = None
     model: Path | None = None
+    verified: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:
         """The entry digest."""
         return self.entry.digest
+
+
+class ContentChanged(Wait):
+    """The bytes of a delivered file are not known to be those that were staged, or are gone: they are read again."""
+
+    code = "EF4110"
+
+    def __init__(self, what: str, staged: Staged, *, where: str) -> None:
+        super().__init__(what, where=where, do="nothing: it is staged again, once its source can be reached")
+        self.entry = staged.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +188,7 @@ class Platform(Protocol):
         """Do one action (never ``Stage``); return when its intent is recorded and done, not when it is healthy.
 
         Raises:
+            ContentChanged: the staged bytes are to be read again.
             Retry, Wait, Stop: as agent/wire/errors.py says.
         """
 

@@ -171,29 +171,37 @@ class Content:
         """
         name = f"{_hex(digest)}.{secrets.token_hex(4)}"
         beside, target = self._root / "making" / name, self._root / "trees" / _hex(digest)
+        aside = beside.with_name(f"{name}.old")
         with self._lock:
-            self._making.add(name)
+            self._making |= {name, aside.name}
         try:
             with full_disk_named(beside):
                 beside.mkdir()
                 tree = NewTree(beside, digest, most_bytes)
                 yield tree
                 durable.write(target.with_name(f"{target.name}.list"), tree.seal())
-                remove(target)  # a damaged one: a sound one is not made again
+                if target.is_dir():  # a damaged one: it is out of the way at once, and taken apart afterwards
+                    target.chmod(0o755)
+                    target.rename(aside)
                 beside.rename(target)
                 target.chmod(0o555)
                 durable.sync_directory(target.parent)
         finally:
             remove(beside)
+            remove(aside)
             with self._lock:
-                self._making.discard(name)
+                self._making -= {name, aside.name}
 
-    def distrust(self, digest: str) -> None:
+    def distrust(self, digest: str, *, doubted: bool = False) -> None:
         """Where an artifact has a tree, and it is not sound, read its blobs again and remove the damaged ones.
 
         The tree stays until a sound one takes its place: a damaged file may still serve better than none.
+
+        Args:
+            digest: of the artifact.
+            doubted: also where the tree is gone: it may have shared its bytes with the blobs.
         """
-        if self.tree(digest) is None:
+        if self.tree(digest) is None and not doubted:
             return
         for name in {_hex(digest), *self._layers(digest)}:
             path = self._root / "blobs" / "sha256" / name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import force, health
-from agent.actions import Observed, Platform, Stage
+from agent.actions import ContentChanged, Observed, Platform, Stage
 from agent.apply import Book, Pace, apply, fail
 from agent.clock import Clock, Instant
 from agent.config import Config
@@ -145,6 +145,7 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
             last, bringing = plan(now), bool(now.staging)
             applied = apply(last, site.book, site.platform, lambda action: _want(site, action), site.pace, instant)
             _remember(site, last, applied.faults, applied.held)
+            _doubt(site, applied.faults)
             unfinished = applied.moved
             if not unfinished:
                 break
@@ -261,6 +262,13 @@ def _staged(site: Site, instant: Instant) -> None:
         site.faults[key] = fault
         if state is None or digest not in (state.running, state.serving):
             fail(site.book, key, digest, fault, instant)
+
+
+def _doubt(site: Site, faults: Mapping[Key, EdgeferryError]) -> None:
+    """Have bytes read again that a platform found changed; the next plan has them brought where they are wrong."""
+    for fault in faults.values():
+        if isinstance(fault, ContentChanged):
+            site.staging.doubt(fault.entry)
 
 
 def _remember(site: Site, last: Plan, faults: Mapping[Key, EdgeferryError], held: Collection[Key]) -> None:

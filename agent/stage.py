@@ -16,7 +16,7 @@ from agent.actions import Staged
 from agent.content import Content, Progress
 from agent.oci import DOCKER_MANIFEST, MOST_MANIFEST_BYTES, OCI_MANIFEST, Stream
 from agent.sources import Source, Sources
-from agent.tree import MOST_BYTES, NewTree
+from agent.tree import MOST_BYTES, NewTree, fingerprint
 from agent.wire.canonical import Json, is_digest
 from agent.wire.errors import Stop
 from agent.wire.release import Artifact, Entry
@@ -71,12 +71,13 @@ class SiteBytes:
     def __init__(self, content: Content, sources: Sources) -> None:
         self._content = content
         self._sources = sources
-        self._sound: set[str] = set()
+        self._sound: dict[str, str] = {}
+        self._doubted: set[str] = set()
 
     def present(self, entry: Entry, files: Mapping[str, bytes]) -> Staged | None:
         """Return the entry as staged where all of it is here; None else. Nobody is asked, nothing is written.
 
-        Names and sizes of an artifact are compared with its list once in a process's life.
+        Names and sizes of an artifact are compared with its list once in a process's life; after a doubt, its bytes.
 
         Args:
             entry: of a verified release.
@@ -88,15 +89,23 @@ class SiteBytes:
         artifact = _artifact(entry)
         if artifact is None:
             return Staged(entry, files)
-        if artifact.digest not in self._sound:
-            if not self._content.verify_tree(artifact.digest):
-                return None
-            self._sound.add(artifact.digest)
         tree = self._content.tree(artifact.digest)
         if tree is None:
-            self._sound.discard(artifact.digest)
+            self._sound.pop(artifact.digest, None)
             return None
-        return Staged(entry, files, tree, _model(tree))
+        if artifact.digest not in self._sound:
+            deep = artifact.digest in self._doubted
+            before = fingerprint(_model(tree)) if deep else ""
+            if not self._content.verify_tree(artifact.digest, deep=deep):
+                return None
+            self._found_sound(artifact.digest, before if deep and before == fingerprint(_model(tree)) else "")
+        return Staged(entry, files, tree, _model(tree), self._sound[artifact.digest])
+
+    def doubt(self, entry: Entry) -> None:
+        """Read an entry's bytes again before they count as present: somebody may have changed them."""
+        for artifact in entry.artifacts:
+            self._doubted.add(artifact.digest)
+            self._sound.pop(artifact.digest, None)
 
     def stage(self, entry: Entry, files: Mapping[str, bytes], progress: Progress = lambda _: None) -> Staged:
         """Return the entry with all its bytes here, bringing what is missing. Done twice, it is done once.
@@ -122,7 +131,7 @@ class SiteBytes:
                 else ""
             )
             raise UnknownMediaType(f"media type {artifact.media_type[:100]!r}", where=entry.directory, do=do)
-        self._content.distrust(artifact.digest)
+        self._content.distrust(artifact.digest, doubted=artifact.digest in self._doubted)
         source = self._sources.open(artifact.ref)
         if artifact.media_type == FILE:
             layers = [Layer(artifact.digest, artifact.size_bytes, "raw", artifact.path or entry.name)]
@@ -142,7 +151,8 @@ class SiteBytes:
             keep: every entry that runs, that could be returned to, or that is being brought.
         """
         kept = {artifact.digest for entry in keep for artifact in entry.artifacts}
-        self._sound &= kept
+        self._sound = {digest: one for digest, one in self._sound.items() if digest in kept}
+        self._doubted &= kept
         self._content.collect(kept)
 
     def close(self) -> None:
@@ -181,8 +191,15 @@ class SiteBytes:
         with self._content.making(artifact.digest, min(most, MOST_BYTES)) as tree:
             for layer in layers:
                 self._unpack(layer, tree, below)
+        tree_made = self._content.tree(artifact.digest)
+        assert tree_made is not None
+        self._found_sound(artifact.digest, fingerprint(_model(tree_made)))
         for layer in archives:
             self._content.drop_blob(layer.digest)
+
+    def _found_sound(self, digest: str, verified: str) -> None:
+        self._sound[digest] = verified
+        self._doubted.discard(digest)
 
     def _unpack(self, layer: Layer, tree: NewTree, below: str) -> None:
         blob = self._content.blob(layer.digest)

@@ -38,6 +38,9 @@ class Bytes(Protocol):
             Retry, Wait, Stop: as agent/wire/errors.py says.
         """
 
+    def doubt(self, entry: Entry) -> None:
+        """Read the entry's bytes again before they count as present."""
+
     def collect(self, keep: Collection[Entry]) -> None:
         """Remove what no entry of ``keep`` needs."""
 
@@ -157,10 +160,11 @@ class Staging:
                 job.after_s = 0.0
             self._changed.notify_all()
 
-    def lost(self, digest: str) -> None:
-        """An entry's bytes turned out not to be there any more."""
+    def doubt(self, entry: Entry) -> None:
+        """An entry's bytes turned out not to be those that were staged: they are read again, and brought anew."""
+        self._store.doubt(entry)
         with self._changed:
-            self._shared.staged.pop(digest, None)
+            self._shared.staged.pop(entry.digest, None)
             self._shared.changes += 1
 
     def keep(self, entries: Mapping[str, Entry]) -> None:

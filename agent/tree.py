@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import durable
-from agent.wire.canonical import canonical
+from agent.wire.canonical import canonical, digest
 from agent.wire.errors import Stop
 from agent.wire.fields import Fields
 from agent.wire.overlay import OverlayRefused, check_path
@@ -167,6 +167,19 @@ def as_listed(path: Path, file: TreeFile, *, deep: bool) -> bool:
             return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}" == file.digest
     except OSError:
         return False
+
+
+def fingerprint(target: Path) -> str:
+    """Return what changes when somebody changes the bytes: names, sizes, times and inodes; empty where nothing is."""
+    try:
+        paths = [target, *sorted(target.rglob("*"))] if target.is_dir() else [target]
+        found = [(path, path.lstat()) for path in paths]
+    except OSError:
+        return ""
+    lines = [
+        f"{path}:{one.st_size}:{one.st_mtime_ns}:{one.st_ino}" for path, one in found if not stat.S_ISDIR(one.st_mode)
+    ]
+    return digest("\n".join(lines).encode())
 
 
 def remove(path: Path) -> None:

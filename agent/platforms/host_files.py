@@ -8,13 +8,11 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from stat import S_ISDIR
 from typing import Final
 
 from agent import durable
 from agent.actions import ModelPoint
 from agent.durable import sync_directory
-from agent.wire.canonical import digest
 from agent.wire.errors import Wait
 from agent.wire.fields import Fields
 
@@ -60,19 +58,6 @@ def unlink_ours(link: Path) -> None:
         link.parent.rmdir()
     except OSError:
         return
-
-
-def fingerprint(target: Path) -> str:
-    """Return what changes when somebody changes the bytes: names, sizes, times and inodes; empty where nothing is."""
-    try:
-        paths = [target, *sorted(target.rglob("*"))] if target.is_dir() else [target]
-        found = [(path, path.lstat()) for path in paths]
-    except OSError:
-        return ""
-    lines = [
-        f"{path}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}" for path, stat in found if not S_ISDIR(stat.st_mode)
-    ]
-    return digest("\n".join(lines).encode())
 
 
 def variables(points: Sequence[ModelPoint]) -> dict[str, str]:

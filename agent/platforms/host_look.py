@@ -10,12 +10,13 @@ from pathlib import Path
 from agent.actions import ModelPoint, Observed, Seen, Staged
 from agent.inference import Probe, probe, readiness_paths
 from agent.platforms import host_supervise
-from agent.platforms.host_files import MODELS_ENV, env_file, fingerprint, leads_to, read_models
+from agent.platforms.host_files import MODELS_ENV, env_file, leads_to, read_models
 from agent.platforms.host_forward import Status
 from agent.platforms.host_orders import succeed
 from agent.platforms.host_records import Instance, Record
 from agent.platforms.host_routes import Host, routes, unreachable, url
 from agent.platforms.host_sight import HUNG_MS, SETTLED_MS, Look, see
+from agent.tree import fingerprint
 from agent.wire.errors import EdgeferryError
 
 PROBE_S = 0.5

@@ -9,14 +9,15 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from agent.actions import ModelPoint, Staged
+from agent.actions import ContentChanged, ModelPoint, Staged
 from agent.inference import SelfTestFailed, self_test
 from agent.platforms import host_launch
-from agent.platforms.host_files import fingerprint, point, unlink_ours, write_models
+from agent.platforms.host_files import point, unlink_ours, write_models
 from agent.platforms.host_instances import known_points
 from agent.platforms.host_records import Instance, Record
 from agent.platforms.host_routes import Host, publish
-from agent.wire.errors import Retry, Wait
+from agent.tree import fingerprint
+from agent.wire.errors import Retry
 from agent.wire.release import Entry
 
 WAIT_S: Final = 1.0
@@ -28,12 +29,6 @@ class NotRunning(Retry):
 
     code = "EF4109"
     delay_s = 1.0
-
-
-class ContentChanged(Wait):
-    """The bytes of a delivered file are not those that were staged, or are gone."""
-
-    code = "EF4110"
 
 
 def start(host: Host, staged: Staged, points: Sequence[ModelPoint]) -> None:
@@ -227,11 +222,13 @@ def _opened(host: Host, staged: Staged) -> Record:
 
 
 def _place(host: Host, record: Record, staged: Staged) -> tuple[Record, Instance]:
-    """Record a file as it was staged."""
+    """Record a file as it was staged; only bytes that were read and found right are delivered."""
     target = staged.model or staged.content
     print_ = "" if target is None else fingerprint(target)
     if target is None or not print_:
-        raise ContentChanged("its content is not there", where=str(target or _key(staged)), do="stage it again")
+        raise ContentChanged("its content is not there", staged, where=str(target or _key(staged)))
+    if print_ != staged.verified:
+        raise ContentChanged("its content was not read since it changed last", staged, where=str(target))
     found = next((one for one in record.instances if one.digest == staged.digest), None)
     instance = replace(
         found or Instance(token_hex(8), staged.digest, staged.entry.version),
@@ -246,9 +243,9 @@ def _repair_file(host: Host, record: Record, staged: Staged) -> None:
     serving = record.instance(record.serving)
     if serving is None or serving.digest != staged.digest:
         switch(host, staged, ())
-    elif fingerprint(Path(serving.target)) != serving.fingerprint:
-        raise ContentChanged("somebody changed the bytes", where=serving.target, do="stage the artifact again")
     else:
+        if fingerprint(Path(serving.target)) != serving.fingerprint:
+            record, serving = _place(host, record, staged)
         point(host.link(record), Path(serving.target))
 
 

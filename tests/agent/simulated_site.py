@@ -247,6 +247,9 @@ class SimulatedBytes:
             self.world.save()
         return Staged(entry, files)
 
+    def doubt(self, entry: Entry) -> None:
+        self.world.content = [one for one in self.world.content if one != entry.digest]
+
     def collect(self, keep: Collection[Entry]) -> None:
         self.world.content = [one for one in self.world.content if one in {entry.digest for entry in keep}]
         self.world.save()

@@ -26,7 +26,7 @@ from agent.oci import OCI_MANIFEST, BadReference, NotInRegistry, OtherBytes, Str
 from agent.partial import Partial, mark_of
 from agent.sources import Sources
 from agent.stage import FILE, BadArtifact, SiteBytes, UnknownMediaType
-from agent.tree import ArtifactRefused
+from agent.tree import ArtifactRefused, fingerprint
 from agent.wire.canonical import canonical, digest
 from agent.wire.errors import Stop
 from agent.wire.release import Artifact, Entry
@@ -628,3 +628,62 @@ def test_the_reserve_stays_free(tmp_path: Path) -> None:
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     with pytest.raises(DiskFull):
         Content(tmp_path, reserve_bytes=free * 2).bring(digest(MODEL), len(MODEL), Wire(MODEL))
+
+
+def test_a_fingerprint_changes_with_the_bytes_and_not_by_looking(tmp_path: Path) -> None:
+    file = tmp_path / "d" / "f"
+    file.parent.mkdir()
+    file.write_text("one")
+    before = fingerprint(tmp_path / "d")
+    assert fingerprint(tmp_path / "d") == before
+    file.write_text("two!")
+    assert fingerprint(tmp_path / "d") != before
+    assert fingerprint(tmp_path / "nothing") == ""
+
+
+def tamper(path: Path) -> None:
+    """Change one byte and nothing that a look at names and sizes shows."""
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["file", "manifest", "archive"])
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "changed and gone"])
+def test_after_a_doubt_changed_bytes_are_brought_anew(shelf: Shelf, kind: str, gone: bool) -> None:
+    if kind == "file":
+        entry = of(Artifact(shelf.put(MODEL), len(MODEL), FILE, "hub://models/reader", "model"))
+    elif kind == "manifest":
+        entry = shelf.artifact((WEIGHT, "model", MODEL))
+    else:
+        entry = shelf.artifact((f"{WEIGHT}.tar", "", tar(("model", MODEL))))
+    staged = shelf.site.stage(entry, {})
+    assert staged.model is not None and staged.verified == fingerprint(staged.model)
+    tamper(staged.model)
+    if gone:
+        staged.model.parent.chmod(0o755)
+        staged.model.unlink()
+    shelf.site.doubt(entry)
+    assert shelf.site.present(entry, {}) is None
+    again = shelf.site.stage(entry, {})
+    assert again.model is not None and again.model.read_bytes() == MODEL
+    assert again.verified == fingerprint(again.model)
+
+
+def test_after_a_doubt_bytes_that_are_right_are_not_brought_again(shelf: Shelf) -> None:
+    entry = shelf.artifact((WEIGHT, "model", MODEL))
+    staged = shelf.site.stage(entry, {})
+    assert staged.model is not None
+    os.utime(staged.model, ns=(1, 1))
+    shelf.site.doubt(entry)
+    again = shelf.site.present(entry, {})
+    assert again is not None and again.model is not None and again.verified == fingerprint(again.model)
+
+
+def test_a_new_agent_takes_no_bytes_for_verified(shelf: Shelf, tmp_path: Path) -> None:
+    entry = shelf.artifact((WEIGHT, "model", MODEL))
+    shelf.site.stage(entry, {})
+    fresh = SiteBytes(shelf.content, Sources(Config("milan-01", "f-1"), "", tmp_path))
+    found = fresh.present(entry, {})
+    assert found is not None and found.verified == ""

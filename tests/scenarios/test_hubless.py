@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitops.demo.documents import version
+from gitops.demo.documents import cluster, model, placement, version
 from gitops.demo.fleet import Fleet, ask, hash_of
 from gitops.demo.processes import BIN, run
 from gitops.demo.sites import HostSite
@@ -37,13 +38,18 @@ def agent(fleet: Fleet, name: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
+def bring_trust(fleet: Fleet) -> None:
+    """Write the fleet's trust as a person brings it to a site."""
+    for file in ("1.json", "1.json.sig"):
+        data = run(["git", "show", f"main:trust/{file}"], cwd=fleet.root / "fleet.git")
+        (fleet.root / file).write_text(data)
+
+
 @pytest.mark.parametrize("way", ["git", "folder"])
 def test_models_reach_a_site_by_plain_git_and_folders(fleet: Fleet, way: str) -> None:
     fleet.init()
     publish(fleet)
-    for file in ("1.json", "1.json.sig"):
-        data = run(["git", "show", f"main:trust/{file}"], cwd=fleet.root / "fleet.git")
-        (fleet.root / file).write_text(data)
+    bring_trust(fleet)
     checkout = ["git", "clone", "--quiet", "fleet.git", "checkout"]
     run(checkout, cwd=fleet.root)
     where = ("--git", "fleet.git") if way == "git" else ("--folder", "checkout")
@@ -64,3 +70,29 @@ def test_models_reach_a_site_by_plain_git_and_folders(fleet: Fleet, way: str) ->
     answer = ask(site.url("digits"), "digits")
     assert answer is not None and answer.version == "2.0.0"
     assert (site.state / "report" / "report.json").is_file()
+
+
+def test_a_changed_byte_in_a_delivered_file_heals(fleet: Fleet) -> None:
+    fleet.init(empty=True)
+    weights = {**model("weights", "file"), **version("weights", "1.0.0"), **cluster("milan-01")}
+    fleet.commit("weights", {**weights, **placement("weights", model="weights")})
+    publish(fleet)
+    bring_trust(fleet)
+    agent(
+        fleet, "site", "join", "--git", "fleet.git", "--trust", "1.json", "--cluster", "milan-01",
+        "--store", "artifacts", "--set", "probation_s=0.1",
+    )  # fmt: skip
+    agent(fleet, "site", "once", "--until-current", "--timeout", "60")
+    current = fleet.root / "site" / "models" / "weights" / "current"
+    right = current.read_bytes()
+    for _ in range(2):
+        current.resolve().chmod(0o644)
+        current.write_bytes(bytes([right[0] ^ 1]) + right[1:])
+        agent(fleet, "site", "once", "--until-current", "--timeout", "60")
+        assert current.read_bytes() == right
+    shutil.rmtree(fleet.root / "artifacts")
+    current.write_bytes(b"x" + right[1:])
+    command = [str(BIN / "edgeferry-agent"), "once", "--state", "site", "--until-current", "--timeout", "3"]
+    failed = subprocess.run(command, cwd=fleet.root, capture_output=True, text=True)
+    assert failed.returncode == 1, "without its source it stays degraded"
+    assert "degraded" in run([str(BIN / "edgeferry-agent"), "status", "--state", "site"], cwd=fleet.root)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from agent.actions import ModelPoint, Observed, Retire, Seen, Staged, Start, Switch
 from agent.config import Config
 from agent.platforms.host import HostPlatform
+from agent.tree import fingerprint
 from agent.wire.release import Artifact, Delivery, Entry, Kind, ModelUse, Runtime, SelfTest, with_digest
 
 T = TypeVar("T")
@@ -190,7 +191,7 @@ class Site:
             switch=switch,
             models=tuple(ModelUse(use) for use in uses),
         )
-        staged = Staged(with_digest(entry, files), files, folder, file)
+        staged = Staged(with_digest(entry, files), files, folder, file, fingerprint(file))
         self.known[staged.digest] = staged
         return staged
 

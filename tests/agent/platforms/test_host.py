@@ -7,19 +7,33 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.actions import Announce, ModelPoint, Refresh, Remove, Repair, Retire, Stage, Staged, Start, Switch
+from agent.actions import (
+    Announce,
+    ContentChanged,
+    ModelPoint,
+    Refresh,
+    Remove,
+    Repair,
+    Retire,
+    Stage,
+    Staged,
+    Start,
+    Switch,
+)
 from agent.actions import Test as Question
 from agent.inference import SelfTestFailed
 from agent.platforms.host import HostPlatform, NotForHosts
 from agent.platforms.host_files import PathTaken
 from agent.platforms.host_forward import PortTaken
-from agent.platforms.host_orders import ContentChanged, NotRunning
+from agent.platforms.host_orders import NotRunning
 from agent.platforms.host_supervise import ProgramMissing
+from agent.tree import fingerprint
 from agent.wire.release import Entry, Runtime, SelfTest
 from tests.agent.platforms.host_site import alive, ask, until
 
@@ -522,14 +536,18 @@ def test_changed_bytes_are_seen_and_not_delivered_as_if_they_were_right(site: An
     with pytest.raises(ContentChanged):
         site.platform.execute(Repair(one, seen.drift))
     one.model.write_text('{"say": "staged again"}')
-    site.platform.execute(Start(one))
-    assert site.seen(one).health == "current"
+    for action in (Start(one), Repair(one, seen.drift)):
+        with pytest.raises(ContentChanged):
+            site.platform.execute(action)
+    again = replace(one, verified=fingerprint(one.model))
+    site.platform.execute(Repair(again, seen.drift))
+    assert site.seen(again).health == "current"
 
 
 def test_a_folder_is_delivered_as_a_folder(site: Any) -> None:
     one = site.entry("f", "1.0.0", delivery="file")
     (one.content / "labels.txt").write_text("a b c")
-    folder = Staged(one.entry, one.files, one.content, one.content)
+    folder = Staged(one.entry, one.files, one.content, one.content, fingerprint(one.content))
     site.known[one.digest] = folder
     path = Path(site.up(folder).path)
     assert (path / "labels.txt").read_text() == "a b c"

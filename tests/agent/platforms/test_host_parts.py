@@ -13,7 +13,7 @@ import pytest
 
 from agent.actions import ModelPoint
 from agent.platforms import host_supervise
-from agent.platforms.host_files import env_file, fingerprint, read_models, variables, write_models
+from agent.platforms.host_files import env_file, read_models, variables, write_models
 from agent.platforms.host_ports import NoFreePort, Ports, is_free
 from agent.platforms.host_records import Instance, Record, Records
 from agent.wire.errors import Malformed
@@ -43,17 +43,6 @@ def test_the_same_models_give_the_same_bytes_in_any_order() -> None:
     one, two = ModelPoint("a", "1"), ModelPoint("b", "2", "u", "p")
     assert env_file({"n": (one, two)}) == env_file({"n": (two, one)})
     assert list(variables([two, one])) == ["A_VERSION", "B_VERSION", "B_URL", "B_PATH"]
-
-
-def test_a_fingerprint_changes_with_the_bytes_and_not_by_looking(tmp_path: Path) -> None:
-    file = tmp_path / "d" / "f"
-    file.parent.mkdir()
-    file.write_text("one")
-    before = fingerprint(tmp_path / "d")
-    assert fingerprint(tmp_path / "d") == before
-    file.write_text("two!")
-    assert fingerprint(tmp_path / "d") != before
-    assert fingerprint(tmp_path / "nothing") == ""
 
 
 def test_ports_run_out_with_an_error_and_the_port_of_a_name_that_is_gone_is_given_away_last(tmp_path: Path) -> None:
