@@ -35,6 +35,13 @@ def model(name: str, delivery: str = "server", **spec: Any) -> dict[str, str]:
     return {f"models/{name}/model.yaml": document("Model", name, wanted, {"task": "reading"})}
 
 
+def runtime(image: str) -> str:
+    """Return the document of the example runtime, for hosts and for pods."""
+    arguments = ["--port", "{port}", "--model", "{model}", "--name", "{name}"]
+    spec = {"image": image, "args": arguments, "host": {"command": ["edgeferry-onnx-runtime", *arguments]}}
+    return document("Runtime", "onnx", spec)
+
+
 def version(name: str, number: str, like: str = "") -> dict[str, str | bytes]:
     """Return the files of one version: just the model file. ``like`` names the digits version whose bytes it has."""
     data = (DIGITS / f"digits-{like or number}.onnx").read_bytes()

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from gitops.demo.documents import runtime
+from gitops.demo.places import Place
 from gitops.demo.processes import BIN, Background, Reaper, run
 from gitops.demo.sites import HostSite, Site, get
 
@@ -44,9 +46,13 @@ class Fleet:
 
     Attributes:
         root: everything is below it; it must be empty or new.
+        place: where the hub runs, and the hosts.
+        runtime_image: inference server for pods, by digest; empty where there are only hosts.
     """
 
     root: Path
+    place: Place = field(default_factory=Place)
+    runtime_image: str = ""
     sites: dict[str, Site] = field(default_factory=dict)
     hub: Background | None = None
     hub_url: str = ""
@@ -87,6 +93,8 @@ class Fleet:
         if empty:
             for folder in ("clusters", "placements", "workloads"):
                 shutil.rmtree(self.repository / folder, ignore_errors=True)
+        if self.runtime_image:
+            (self.repository / "runtimes" / "onnx.yaml").write_text(runtime(self.runtime_image))
         if not (self.repository / ".git").exists():
             self.git("init", "--quiet", "--initial-branch=main")
         self.git("config", "user.name", "Ada")
@@ -119,9 +127,11 @@ class Fleet:
 
     def start_hub(self, *options: str) -> None:
         """Start `edgeferry hub serve` on the model repository and wait until it answers."""
-        port = free_port()
-        self.hub_url = f"http://127.0.0.1:{port}"
+        with self.place.network():
+            listen = f"{self.place.address}:{free_port(self.place.address)}"
+        self.hub_url = f"http://{listen}"
         command = [
+            *self.place.words,
             str(BIN / "edgeferry"),
             "hub",
             "serve",
@@ -130,10 +140,8 @@ class Fleet:
             "--source",
             str(self.origin),
         ]
-        self.hub = Background(
-            [*command, "--listen", f"127.0.0.1:{port}", *options], self.root / "hub.log", self._mark()
-        )
-        self.until("the hub answers", lambda: get(f"{self.hub_url}/healthz") is not None)
+        self.hub = Background([*command, "--listen", listen, *options], self.root / "hub.log", self._mark())
+        self.until("the hub answers", lambda: self._get("/healthz") is not None)
 
     def token(self, name: str) -> str:
         """Return a join token for a site."""
@@ -152,6 +160,7 @@ class Fleet:
         first = 20000 + (hash_of(str(state)) % 200) * 50
         ports = ("--first-port", str(first), "--last-port", str(first + 49))
         command = [
+            *self.place.words,
             str(BIN / "edgeferry-agent"),
             "join",
             "--hub",
@@ -162,7 +171,7 @@ class Fleet:
             str(state),
         ]
         run([*command, *(options or ports)], extra={"EDGEFERRY_TOKEN": self.token(name)})
-        self.sites[name] = HostSite(name, state)
+        self.sites[name] = HostSite(name, state, self.place)
         self.start_agent(name)
 
     def host(self, name: str) -> HostSite:
@@ -174,13 +183,13 @@ class Fleet:
     def start_agent(self, name: str) -> None:
         """Start a host's agent."""
         site = self.host(name)
-        command = [str(BIN / "edgeferry-agent"), "run", "--state", str(site.state)]
+        command = [*site.place.words, str(BIN / "edgeferry-agent"), "run", "--state", str(site.state)]
         site.agent = Background(command, self.root / f"{name}.log", self._mark())
 
     def status(self) -> dict[str, Any]:
         """Return what the hub says of the fleet."""
         token = (self.hub_state / "operator.token").read_text().strip()
-        value = get(f"{self.hub_url}/v1/status", {"Authorization": f"Bearer {token}"})
+        value = self._get("/v1/status", {"Authorization": f"Bearer {token}"})
         if value is None:
             raise Wrong("the hub does not answer")
         found: dict[str, Any] = json.loads(value)
@@ -189,7 +198,8 @@ class Fleet:
     def ask(self, site: str, model: str = "digits", question: bytes = QUESTION) -> Answer | None:
         """Ask a site's model the question by a real inference request; None where nothing answers."""
         url = self.sites[site].url(model)
-        return None if not url else ask(url, model, question)
+        with self.sites[site].place.network():
+            return None if not url else ask(url, model, question)
 
     def versions(self, model: str = "digits") -> dict[str, str]:
         """Return site → version that answers; empty where none does."""
@@ -226,6 +236,17 @@ class Fleet:
                 raise Wrong(f"not within {within_s:g} s: {what}{'; seen ' + seen() if seen else ''}\n{tails}")
             time.sleep(0.02)
 
+    def fetch(self, site: str, name: str, body: bytes | None = None) -> bytes | None:
+        """Return what a workload of a site answers to GET, or to POST of a body; None where nothing does."""
+        url = self.sites[site].url(name)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        with self.sites[site].place.network():
+            return get(url, headers, body) if url else None
+
+    def _get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes | None:
+        with self.place.network():
+            return get(f"{self.hub_url}{path}", headers)
+
     def _mark(self) -> dict[str, str]:
         return {"EDGEFERRY_DEMO": str(self.root)}
 
@@ -241,10 +262,10 @@ def ask(url: str, model: str, question: bytes = QUESTION) -> Answer | None:
     return Answer(version, f"“{digit}” ({confidence:.0%})")
 
 
-def free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
     """Return a port that is free now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port
 

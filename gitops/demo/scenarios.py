@@ -17,7 +17,6 @@ from gitops.demo.seen import (
     Client,
     check_empty_and_signed,
     overlay_of,
-    read_workload,
     runtimes,
     same,
     staged_files,
@@ -122,14 +121,14 @@ def models_and_workloads_apart(fleet: Fleet) -> Iterator[str]:
     until_readers(fleet, dict.fromkeys("abc", ("1.0.0", ANSWERS["1.0.0"]["digit"])))
     yield "1. Model 1.0.0 and workload 1.0.0 on A, B and C"
 
-    process = read_workload(fleet, "a")["pid"]
+    process = runtimes(fleet, "a", "workload")
     release = overlay_of(fleet, "c")
     files = dict(version("digits", "2.0.0"))
     files |= placement("digits-a", model="digits", version="2.0.0", priority=10, clusters=[{"names": ["a"]}])
     fleet.commit("Model 2.0.0 to A only", files)
     fleet.expect({"a": "2.0.0", "b": "1.0.0", "c": "1.0.0"})
     until_readers(fleet, {"a": ("1.0.0", ANSWERS["2.0.0"]["digit"])})
-    same("A's workload process", process, read_workload(fleet, "a")["pid"])
+    same("A's workload process", process, runtimes(fleet, "a", "workload"))
     yield "2. Model 2.0.0 to A only: its workload keeps its process"
 
     staged = staged_files(fleet, "b", "digits")
@@ -160,7 +159,7 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     fleet.start_hub("--no-watch", "--poll", "3600")
     hook = fleet.origin / "hooks" / "post-receive"
     call = f"import urllib.request as r; r.urlopen(r.Request('{fleet.hub_url}/hooks/push', method='POST'))"
-    hook.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{call}"\n')
+    hook.write_text(f'#!/bin/sh\nexec {" ".join(fleet.place.words)} {sys.executable} -c "{call}"\n')
     hook.chmod(0o755)
     fleet.join("here")
     fleet.join("there")
@@ -170,7 +169,7 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     folder = clone / "models" / "digits" / "versions" / "2.0.0"
     folder.mkdir()
     (folder / "digits.onnx").write_bytes((DIGITS / "digits-2.0.0.onnx").read_bytes())
-    client = Client(fleet.sites["here"].url("digits"))
+    client = Client(fleet, "here")
     before = overlay_of(fleet, "there")
     for command in (["add", "models"], ["commit", "--quiet", "-m", "digits 2.0.0"], ["push", "--quiet"]):
         run(["git", "-c", "user.name=Bo", "-c", "user.email=bo@example.org", *command], cwd=clone)
@@ -230,7 +229,7 @@ def deliveries(fleet: Fleet) -> Iterator[str]:
     fleet.commit("Delete all", {"placements": None, "workloads": None, "models/weights": None})
     state = fleet.host("host").state
     fleet.until(
-        "nothing runs at the host", lambda: not runtimes(fleet, "host") and not runtimes(fleet, "host", "main.py")
+        "nothing runs at the host", lambda: not runtimes(fleet, "host") and not runtimes(fleet, "host", "workload")
     )
     fleet.until("no model is left", lambda: not any((state / "models").glob("*/current")))
     yield "4. Deleted: nothing is left"

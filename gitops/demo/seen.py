@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from gitops.demo.documents import DIGITS
-from gitops.demo.fleet import QUESTION, Fleet, Wrong, ask
+from gitops.demo.fleet import QUESTION, Fleet, Wrong
 from gitops.demo.processes import run
-from gitops.demo.sites import get
+from gitops.demo.sites import Kind
 
 
 class Client:
-    """Asks all the time from a thread of its own, on one kept-alive address.
+    """Asks a site's model all the time, from a thread of its own."""
 
-    Args:
-        url: of the model's server.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url, self._asked, self._failed = url, 0, list[str]()
+    def __init__(self, fleet: Fleet, site: str) -> None:
+        self._fleet, self._site, self._asked, self._failed = fleet, site, 0, list[str]()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -36,15 +32,15 @@ class Client:
 
     def _ask(self) -> None:
         while not self._done.is_set():
-            answer = ask(self._url, "digits", QUESTION)
+            answer = self._fleet.ask(self._site)
             self._asked += 1
             if answer is None or not answer.version:
                 self._failed.append(repr(answer))
 
 
-def runtimes(fleet: Fleet, site: str, program: str = "edgeferry-onnx-runtime") -> tuple[str, ...]:
-    """Return what identifies the processes or pods of a site that run a program, found from outside."""
-    return fleet.sites[site].running(program)
+def runtimes(fleet: Fleet, site: str, kind: Kind = "model") -> tuple[str, ...]:
+    """Return what identifies the processes or pods of a site that run models, or workloads, found from outside."""
+    return fleet.sites[site].running(kind)
 
 
 def overlay_of(fleet: Fleet, site: str) -> str:
@@ -99,8 +95,7 @@ def until_held(fleet: Fleet, source: str, commit: str) -> None:
 
 def read_workload(fleet: Fleet, site: str) -> dict[str, Any]:
     """Return what the workload tells of itself; empty while it does not answer."""
-    url = fleet.sites[site].url("reader")
-    data = get(url) if url else None
+    data = fleet.fetch(site, "reader")
     told: dict[str, Any] = json.loads(data) if data else {}
     return told
 
@@ -111,8 +106,7 @@ def until_readers(fleet: Fleet, wanted: dict[str, tuple[str, float]]) -> None:
     def seen() -> dict[str, tuple[str, float]]:
         found: dict[str, tuple[str, float]] = {}
         for site in wanted:
-            url = fleet.sites[site].url("reader")
-            data = get(url, {"Content-Type": "application/json"}, QUESTION) if url else None
+            data = fleet.fetch(site, "reader", QUESTION)
             told: dict[str, Any] = json.loads(data) if data else {"version": "", "digit": -1}
             found[site] = (told["version"], told["digit"])
         return found

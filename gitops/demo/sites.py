@@ -9,22 +9,29 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
+from gitops.demo.places import Place
 from gitops.demo.processes import BIN, Background, run
 from gitops.demo.reap import belonging
+
+Kind = Literal["model", "workload"]
+
+_PROGRAMS: Final[Mapping[Kind, bytes]] = {"model": b"edgeferry-onnx-runtime", "workload": b"main.py"}
 
 
 class Site(Protocol):
     """What scenarios ask of a site."""
 
     name: str
+    place: Place
+    """Where its addresses are reached from."""
 
     def url(self, name: str) -> str:
         """Return where a model or workload answers; empty for nowhere."""
 
-    def running(self, program: str) -> tuple[str, ...]:
-        """Return what identifies each process or pod of the site that runs a program; sorted."""
+    def running(self, kind: Kind) -> tuple[str, ...]:
+        """Return what identifies each process or pod of the site that runs a model, or a workload; sorted."""
 
     def staged(self, model: str) -> list[tuple[str, ...]]:
         """Return what identifies every staged file of a model: the same again when nothing was written."""
@@ -48,11 +55,13 @@ class HostSite:
 
     Attributes:
         state: directory of the agent.
+        place: where it runs.
         agent: its process; None while there is none.
     """
 
     name: str
     state: Path
+    place: Place = field(default_factory=Place)
     agent: Background | None = None
     _urls: dict[str, str] = field(default_factory=dict)
 
@@ -68,12 +77,12 @@ class HostSite:
             self._urls[name] = next((str(one["url"]) for one in self.status()["entries"] if one["name"] == name), "")
         return self._urls[name]
 
-    def running(self, program: str) -> tuple[str, ...]:
+    def running(self, kind: Kind) -> tuple[str, ...]:
         """Return the process ids, found by the command lines."""
-        found = []
+        program, found = _PROGRAMS[kind], []
         for pid in belonging(self.state):
             try:
-                if program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if program in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(str(pid))
             except OSError:
                 continue
