@@ -26,6 +26,7 @@ class Staged:
         model: the one file in ``content``, or ``content`` itself where there are several; None as above.
         verified: fingerprint of ``model`` when its bytes were read and found right; empty where only sizes were
             compared.
+        note: how its bytes came, for people; empty where there is nothing to say.
     """
 
     entry: Entry
@@ -33,6 +34,7 @@ class Staged:
     content: Path | None = None
     model: Path | None = None
     verified: str = field(default="", compare=False)
+    note: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:

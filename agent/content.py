@@ -12,6 +12,7 @@ One process writes; several of its threads may.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -119,6 +120,46 @@ class Content:
             durable.sync_directory(target.parent)
             mark_of(partial).unlink(missing_ok=True)
         return target
+
+    def rebuild(self, digest: str, size_bytes: int, make: Callable[[Path], None]) -> Path:
+        """Return the file of a blob that is made here, of what is here, instead of fetched.
+
+        Args:
+            digest: of the blob.
+            size_bytes: of the blob.
+            make: writes it to the path that it is given; may leave anything there.
+
+        Raises:
+            DiskFull: no room.
+            OtherBytes: what was made is not ``digest``; it is thrown away.
+        """
+        name = f"{_hex(digest)}.{secrets.token_hex(4)}"
+        beside, target = self._root / "making" / name, self._root / "blobs" / "sha256" / _hex(digest)
+        with self._lock:
+            self._making.add(name)
+        try:
+            with full_disk_named(beside):
+                self.make_room(size_bytes)
+                make(beside)
+                with beside.open("rb+") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != _hex(digest):
+                        raise OtherBytes(f"rebuilt to {file.tell()} bytes that are not {digest}", where=digest)
+                    os.fsync(file.fileno())
+                beside.chmod(0o444)
+                beside.rename(target)
+                durable.sync_directory(target.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+            with self._lock:
+                self._making.discard(name)
+        self.drop_partial(digest)
+        return target
+
+    def drop_partial(self, digest: str) -> None:
+        """Throw away what came of a blob that is not wanted any more, or is here by another way."""
+        partial = self._partial(digest)
+        partial.unlink(missing_ok=True)
+        mark_of(partial).unlink(missing_ok=True)
 
     def make_room(self, size_bytes: int) -> None:
         """Say whether so many bytes fit, the reserve left free.

@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from agent.address import BadUrl, Origin, resolve
 from agent.http import Answer, Body, Connection, Opener, UnexpectedAnswer, delayed, retry_after_s
+from agent.referrers import Referrer, fallback_tag, read_referrers
 from agent.wire.canonical import digest as digest_of
 from agent.wire.canonical import is_digest
 from agent.wire.errors import Retry, Stop
@@ -139,6 +140,23 @@ class Registry:
         if digest_of(data) != digest:
             raise OtherBytes(f"other bytes than {digest}", where=f"{self._origin}{path}")
         return data
+
+    def referrers(self, repository: str, subject: str, artifact_type: str) -> tuple[Referrer, ...]:
+        """Return what refers to a manifest, by the API or, where the registry has none, by the tag schema.
+
+        Raises:
+            BadReference: repository or digest is none.
+            Retry: not now.
+        """
+        path = self._path(repository, "referrers", subject)
+        tag = f"/v2/{repository}/manifests/{fallback_tag(subject)}"
+        for place in (f"{path}?{urlencode({'artifactType': artifact_type})}", tag):
+            try:
+                with self._get(repository, place, {"Accept": OCI_INDEX}) as body:
+                    return read_referrers(body.read_all(MOST_MANIFEST_BYTES), artifact_type)
+            except NotInRegistry:
+                continue
+        return ()
 
     @contextmanager
     def blob(self, repository: str, digest: str, size_bytes: int, first: int = 0) -> Iterator[Stream]:

@@ -129,7 +129,7 @@ def _start(case: Case, state: EntryState, digest: str) -> Step | Waiting:
     if boots >= MOST_BOOTS:
         return _fail_before(case, BootsExhausted(f"the site booted {boots} times before {_name(staged)} was committed"))
     done = intent.enter("testing", case.s.instant)
-    ahead = _happening(case, "staged", digest) if fresh else ()
+    ahead = _happening(case, "staged", digest, message=staged.note) if fresh else ()
     action = Start(staged, points_for(case.s, staged.entry))
     return Step(state.key, digest, (action,), intent, done, ahead=ahead, candidate=digest)
 

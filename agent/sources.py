@@ -27,6 +27,7 @@ from agent.oci import (
     open_range,
     read_logins,
 )
+from agent.referrers import Referrer
 from agent.wire.canonical import digest as digest_of
 
 _MOST_REDIRECTS: Final = 5
@@ -46,6 +47,9 @@ class Source(Protocol):
 
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         """Give the bytes of a blob from ``first`` on, or from 0 where the place cannot; not verified."""
+
+    def referrers(self, subject: str, artifact_type: str) -> tuple[Referrer, ...]:
+        """Return what the place knows to refer to a manifest; nothing where it cannot know."""
 
 
 class Sources:
@@ -174,6 +178,9 @@ class _Repository:
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         return self.registry.blob(self.repository, digest, size_bytes, first)
 
+    def referrers(self, subject: str, artifact_type: str) -> tuple[Referrer, ...]:
+        return self.registry.referrers(self.repository, subject, artifact_type)
+
 
 @dataclass(frozen=True, slots=True)
 class _SingleFile:
@@ -187,6 +194,9 @@ class _SingleFile:
 
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         return _ranged(self.site, self.url, size_bytes, first)
+
+    def referrers(self, _subject: str, _artifact_type: str) -> tuple[Referrer, ...]:
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +212,9 @@ class _BlobSite:
 
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         return _ranged(self.site, self._url(digest), size_bytes, first)
+
+    def referrers(self, _subject: str, _artifact_type: str) -> tuple[Referrer, ...]:
+        return ()
 
     def _url(self, digest: str) -> str:
         return f"{self.base}/blobs/{digest.replace(':', '/')}"
@@ -220,6 +233,9 @@ class _BlobFolder:
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         return _opened(self.root, f"blobs/{digest.replace(':', '/')}", first)
 
+    def referrers(self, _subject: str, _artifact_type: str) -> tuple[Referrer, ...]:
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class _LocalFile:
@@ -230,6 +246,9 @@ class _LocalFile:
 
     def blob(self, digest: str, size_bytes: int, first: int) -> AbstractContextManager[Stream]:
         return _opened(*self.place, first)
+
+    def referrers(self, _subject: str, _artifact_type: str) -> tuple[Referrer, ...]:
+        return ()
 
 
 @dataclass(slots=True)

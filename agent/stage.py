@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from agent.actions import Staged
 from agent.content import Content, Progress
 from agent.oci import DOCKER_MANIFEST, MOST_MANIFEST_BYTES, OCI_MANIFEST, Stream
+from agent.rebuilding import Rebuilding
 from agent.sources import Source, Sources
 from agent.tree import MOST_BYTES, NewTree, fingerprint
 from agent.wire.canonical import Json, is_digest
@@ -30,6 +31,7 @@ _MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
 _IMAGE_LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _ORAS_UNPACK: Final = "io.deis.oras.content.unpack"
 _INFLATION: Final = 256
+_WORTH_BYTES: Final = 16 << 10
 _INFLATION_LEAST_BYTES: Final = 64 << 20
 
 
@@ -73,6 +75,7 @@ class SiteBytes:
         self._sources = sources
         self._sound: dict[str, str] = {}
         self._doubted: set[str] = set()
+        self._rebuilding = Rebuilding(content)
 
     def present(self, entry: Entry, files: Mapping[str, bytes]) -> Staged | None:
         """Return the entry as staged where all of it is here; None else. Nobody is asked, nothing is written.
@@ -137,12 +140,12 @@ class SiteBytes:
             layers = [Layer(artifact.digest, artifact.size_bytes, "raw", artifact.path or entry.name)]
         else:
             layers = read_layers(self._manifest(artifact, source), f"{entry.directory} {artifact.digest}")
-        self._bring(layers, source, progress)
+        note = self._bring(artifact, layers, source, progress)
         self._make(artifact, layers)
         found = self.present(entry, files)
         if found is None:
             raise RuntimeError(f"{artifact.digest} was unpacked, and its tree is not sound")
-        return found
+        return replace(found, note=note)
 
     def collect(self, keep: Collection[Entry]) -> None:
         """Remove what no entry of ``keep`` needs.
@@ -167,10 +170,16 @@ class SiteBytes:
         self._content.put(artifact.digest, data)
         return data
 
-    def _bring(self, layers: list[Layer], source: Source, progress: Progress) -> None:
+    def _bring(self, artifact: Artifact, layers: list[Layer], source: Source, progress: Progress) -> str:
+        """Have every layer here; return how many bytes that took, for people, where deltas made it fewer."""
         distinct = list({layer.digest: layer for layer in layers}.values())
         here = {layer.digest: self._content.bytes_here(layer.digest) for layer in distinct}
-        self._content.make_room(sum(layer.size_bytes - here[layer.digest] for layer in distinct))
+        missing = [layer for layer in distinct if here[layer.digest] < layer.size_bytes]
+        self._content.make_room(sum(layer.size_bytes - here[layer.digest] for layer in missing))
+        offers = {}
+        if artifact.media_type != FILE and any(layer.size_bytes > _WORTH_BYTES for layer in missing):
+            offers = self._rebuilding.offers(artifact.digest, source)
+        sent = saved = 0
         for layer in distinct:
 
             def told(bytes_here: int, digest: str = layer.digest) -> None:
@@ -180,7 +189,19 @@ class SiteBytes:
             def fetch(first: int, layer: Layer = layer) -> AbstractContextManager[Stream]:
                 return source.blob(layer.digest, layer.size_bytes, first)
 
+            offer, left = offers.get(layer.digest), layer.size_bytes - here[layer.digest]
+            if offer is not None and offer.size_bytes < left:
+                share = layer.size_bytes / max(1, offer.size_bytes)
+
+                def scaled(got: int, share: float = share, told: Progress = told) -> None:
+                    told(int(got * share))
+
+                if self._rebuilding.make(layer.digest, layer.size_bytes, offer, source, scaled):
+                    sent, saved = sent + offer.size_bytes, saved + left - offer.size_bytes
+                    continue
             self._content.bring(layer.digest, layer.size_bytes, fetch, told)
+            sent += left
+        return f"{megabytes(sent)} sent, {megabytes(saved)} saved by deltas" if saved else ""
 
     def _make(self, artifact: Artifact, layers: list[Layer]) -> None:
         archives = [layer for layer in layers if layer.kind != "raw"]
@@ -210,6 +231,11 @@ class SiteBytes:
             unpack_tar(blob, tree, compressed=layer.kind == "tar+gzip", below=below)
         elif not below or layer.path.startswith(f"{below}/"):
             tree.link(layer.path[len(below) + 1 :] if below else layer.path, blob, layer.size_bytes, layer.digest)
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def read_layers(manifest: bytes, where: str) -> list[Layer]:

@@ -22,7 +22,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -214,6 +214,17 @@ class ArtifactStore:
             left += [one for one in inner if one not in found]
             found.update(children(top))
         return frozenset(found)
+
+    def note_use(self, blob: str) -> None:
+        """Remember that somebody asked for a blob: what nobody asks for is thrown away first."""
+        with suppress(OSError):
+            os.utime(self.path(blob))
+
+    def unused_s(self, blob: str, now_s: float) -> float:
+        """Return for how many seconds nobody asked for a blob; 0 where it is not there."""
+        with suppress(OSError):
+            return max(0.0, now_s - self.path(blob).stat().st_mtime)
+        return 0.0
 
     def user_of(self, blob: str) -> str:
         """Return ``REPOSITORY@DIGEST`` of a manifest that leads to a blob; empty for none. Reads every manifest."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.wire.errors import EdgeferryError
 from agent.wire.trust import paths
+from gitops.delta_maker import DeltaMaker
 from gitops.opening import FleetHome, MainSource, Opened, open_fleet
 from gitops.serve.app import App
 from gitops.serve.notifier import Notifier
@@ -74,7 +75,17 @@ def serve_hub(
     folder = local_git_folder(source.url) if watch else None
     watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)
     notifier = Notifier()
-    service = Service(opened.hub, store, lambda: _wait(watching, opened), notifier.published)
+    deltas = DeltaMaker(opened.artifacts, store, lambda: opened.hub.published)
+
+    def published(clusters: tuple[str, ...] | None) -> None:
+        notifier.published(clusters)
+        deltas.wake()
+
+    def wake(reason: str) -> None:
+        watching.poke(reason)
+        deltas.wake()
+
+    service = Service(opened.hub, store, lambda: _wait(watching, opened), published)
     secrets = {"": listening.hook_secret} if listening.hook_secret else {}
     view = HubView(
         fleet=opened.keyring.fleet_id,
@@ -84,7 +95,7 @@ def serve_hub(
         artifacts=opened.artifacts,
         trust=lambda: _trust(opened),
         state=lambda: service.state,
-        wake=watching.poke,
+        wake=wake,
         operator_token=token,
         hook_secrets=secrets,
     )
@@ -93,6 +104,7 @@ def serve_hub(
         tls = Tls(listening.tls_cert, listening.tls_key, listening.client_ca)
     server = Server(App(view, notifier), listening.host, listening.port, tls)
     service.start()
+    deltas.start()
     ended = threading.Event()
     threading.Thread(target=_upkeep, args=(opened.repository.path, ended), name="upkeep", daemon=True).start()
     for one in (signal.SIGTERM, signal.SIGINT):
@@ -103,6 +115,7 @@ def serve_hub(
         ended.wait()
     finally:
         server.stop()
+        deltas.stop()
         service.stop(lambda: watching.poke("stop"))
         watching.close()
         store.close()

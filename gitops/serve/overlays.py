@@ -89,6 +89,14 @@ class Overlays:
             granted |= self._granted_by(commit)
         return granted
 
+    def refers(self, cluster: str, repository: str, wanted: str) -> bool:
+        """Tell whether a manifest or blob belongs to what refers to an artifact that the cluster may fetch: a delta."""
+        granted = {digest for name, digest in self.grants(cluster) if name == repository}
+        for one in self._artifacts.repositories.entries(repository):
+            if one.subject in granted and (one.digest == wanted or wanted in self._artifacts.blobs_of(one.digest)):
+                return True
+        return False
+
     def _granted_by(self, commit: str) -> frozenset[tuple[str, str]]:
         with self._lock:
             if commit in self._grants:

@@ -73,6 +73,7 @@ class Registry:
         else:
             wanted = await self._granted(request, request.path_params["reference"])
         data = await run_in_threadpool(self._manifest_bytes, wanted)
+        self._view.artifacts.note_use(wanted)
         try:
             kind = str(read_manifest(data)["mediaType"])
         except BadManifest:
@@ -150,8 +151,11 @@ class Registry:
 
     async def _granted(self, request: Request, wanted: str) -> str:
         cluster = cluster_of(request, self._roll.newest())
+        repository = request.path_params["repository"]
         grants = await run_in_threadpool(self._overlays.grants, cluster)
-        if (request.path_params["repository"], wanted) not in grants:
+        if (repository, wanted) not in grants and not await run_in_threadpool(
+            self._overlays.refers, cluster, repository, wanted
+        ):
             raise NoSuchBlob(f"{wanted[:80]!r} is not in a release of this cluster", do="take the newest release first")
         return wanted
 

@@ -476,6 +476,24 @@ def test_a_real_registry_is_spoken_to(tmp_path: Path, docker_registry: str) -> N
     assert pull(client, len(BLOB) - 1) == BLOB
 
 
+def test_what_refers_to_an_artifact_is_found_where_a_registry_knows_the_tag_schema_only(docker_registry: str) -> None:
+    client = Registry(Origin.parse(f"http://{docker_registry}"))
+    subject = push(docker_registry, NAME, BLOB)
+    assert client.referrers(NAME, subject, "application/x") == ()  # docker-registry knows neither
+    about = {"digest": digest(b"delta"), "size": 5, "artifactType": "application/x", "annotations": {"a": "b"}}
+    listed = [about, {**about, "artifactType": "application/y"}, {"digest": "?"}, 3]
+    tag = subject.replace(":", "-")
+    with serving(
+        lambda asked: Reply(200, canonical({"manifests": listed})) if tag in asked.path else Reply(404)
+    ) as server:
+        found = registry(server).referrers(NAME, subject, "application/x")
+        assert [asked.path.partition("?")[0] for asked in server.asked] == [
+            f"/v2/{NAME}/referrers/{subject}",
+            f"/v2/{NAME}/manifests/{tag}",
+        ]
+    assert [(one.digest, dict(one.annotations)) for one in found] == [(digest(b"delta"), {"a": "b"})]
+
+
 def test_a_real_hub_gives_what_the_clusters_release_names_and_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     hub = Hub(tmp_path / "hub")
