@@ -16,6 +16,11 @@ _COMMANDS: Final = {
     "once": "agent.cli_run:once",
     "plan": "agent.cli_plan:plan",
     "status": "agent.cli_status:status",
+    "hold": "agent.cli_orders:hold",
+    "rollback": "agent.cli_orders:rollback",
+    "doctor": "agent.cli_doctor:doctor",
+    "install": "agent.cli_install:install",
+    "leave": "agent.cli_install:leave",
 }
 
 

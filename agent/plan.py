@@ -13,6 +13,8 @@ yes         another, or none     Stage → Start → Test → Switch → probati
 yes, but it failed before        nothing new; what serves is kept up; said
 yes, but it requires the unknown as it is, kept up; said
 yes, but the platform refuses    as it is, kept up; said; the others go on
+a person here holds it           as it is, kept up; said
+a person here went back from it  the version before, in the same way
 =========== ==================== ==========================================================================
 
 A placement that was renamed changes no entry digest, so it restarts nothing.
@@ -24,6 +26,7 @@ from dataclasses import replace
 
 from agent.actions import Remove
 from agent.journal import EntryState, Key
+from agent.orders import Held, RolledBack
 from agent.phases import Case, advance
 from agent.steps import (
     FailedBefore,
@@ -61,7 +64,8 @@ def plan(s: Situation) -> Plan:
             waits.append(found)
 
     for key in sorted(there - wanted.keys(), key=lambda key: (key[0] != "workload", key[1])):
-        take(_remove(s, key))
+        held = _held(s, key)
+        take(Waiting(key, fault=held) if held is not None else _remove(s, key))
     for key in sorted(key for key in wanted if key[0] == "model"):
         take(_entry(s, wanted[key], waits))
     steps += announcements(s)
@@ -88,10 +92,37 @@ def _entry(s: Situation, entry: Entry, waits: list[Waiting]) -> Step | Waiting |
         goal = course if not isinstance(unfit, FailedBefore) else held
         return advance(Case(s, state, goal))
     blocked: Wait | None = model_waits(s, entry) if entry.kind == "model" else workload_waits(s, entry)
+    order = _order(s, state, entry)
+    if isinstance(order, Held):
+        blocked = order
+    elif order is not None:
+        waits.append(Waiting(key, fault=order))
     found = advance(Case(s, state, entry.digest, blocked))
     if found is None and entry.kind == "workload" and state.serving == entry.digest:
         return _follow(s, state, entry)
     return found
+
+
+def _order(s: Situation, state: EntryState, entry: Entry) -> Held | RolledBack | None:
+    """Return what a person at the site ordered that concerns this entry now."""
+    asked = next((one for one in s.desired.entries if (one.kind, one.name) == state.key), entry) if s.desired else entry
+    rollback = s.orders.rollback(state.key, asked.digest)
+    if rollback is not None and asked is not entry:
+        why = f": {rollback.why}" if rollback.why else ""
+        return RolledBack(
+            f"back from {asked.version} to {entry.version} by a person here{why}",
+            where="/".join(state.key),
+            do="`edgeferry-agent rollback --undo` takes it back; so does the next version",
+        )
+    return _held(s, state.key) if entry.digest != state.serving else None
+
+
+def _held(s: Situation, key: Key) -> Held | None:
+    hold = s.orders.hold(key)
+    if hold is None:
+        return None
+    why = f": {hold.why}" if hold.why else ""
+    return Held(f"held by a person here{why}", where="/".join(key), do="`edgeferry-agent hold --off` lets it go on")
 
 
 def _unfit(s: Situation, state: EntryState, entry: Entry) -> EdgeferryError | None:

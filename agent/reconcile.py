@@ -21,6 +21,7 @@ from agent.force import Force
 from agent.health import Since
 from agent.journal import Key, after_boot, kept_digests
 from agent.observe import observe
+from agent.orders import Orders, OrdersFile
 from agent.plan import plan
 from agent.report import Standing
 from agent.staging import Bytes, Staging, SystemFault
@@ -45,6 +46,7 @@ class Scene:
     changes: int
     underway: frozenset[str]
     staged: int
+    orders: Orders
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Site:
     book: Book
     force: Force
     since: dict[health.Instance, Since]
+    orders: OrdersFile
     pace: Pace = field(default_factory=Pace)
     pending: Received | None = None
     observed: Observed | None = None
@@ -122,6 +125,7 @@ def open_site(
         Book(state),
         force.in_force(root, state),
         health.kept(state, instant),
+        OrdersFile(root),
     )
     _know(site)
     return site
@@ -180,6 +184,7 @@ def situation(site: Site, observed: Observed, instant: Instant) -> Situation:
         stretches=health.stretches(site.since, instant),
         start_deadline_ms=int(site.config.start_deadline_s * 1000),
         probation_ms=int(site.config.probation_s * 1000),
+        orders=site.orders.read(),
     )
 
 
@@ -231,7 +236,7 @@ def _know(site: Site) -> None:
 def _scene(site: Site) -> Scene:
     assert site.observed is not None
     staging = site.staging
-    return Scene(site.observed, site.force, site.book.changes, staging.underway, staging.completed)
+    return Scene(site.observed, site.force, site.book.changes, staging.underway, staging.completed, site.orders.read())
 
 
 def _same(one: Scene, other: Scene) -> bool:
@@ -241,6 +246,7 @@ def _same(one: Scene, other: Scene) -> bool:
         and one.changes == other.changes
         and one.staged == other.staged
         and one.underway == other.underway
+        and one.orders is other.orders
         and one.observed == other.observed
     )
 

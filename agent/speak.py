@@ -122,7 +122,7 @@ def kept_contact(state: State) -> tuple[str, str]:
 
 def _report(site: Site, voice: Voice, instant: Instant) -> Report:
     force = site.force
-    fault = site.fault or force.fault
+    fault = site.fault or force.fault or site.orders.fault
     _measure(site, voice, instant)
     return Report(
         fleet=site.config.fleet,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.actions import Action, Observed, Seen, Staged
 from agent.clock import Instant
 from agent.journal import EntryState, Key
+from agent.orders import Orders
 from agent.wire.errors import EdgeferryError, Stop, Wait
 from agent.wire.release import Entry, Retire
 from agent.wire.report import Health
@@ -185,6 +186,7 @@ class Situation:
         refused: keys that the platform refuses → why.
         requires: what an entry may name in ``requires``.
         stretches: (key, entry digest) → how long it has been as it is.
+        orders: of people at the site.
         start_deadline_ms, probation_ms: the settings.
     """
 
@@ -198,6 +200,7 @@ class Situation:
     refused: Mapping[Key, str] = field(default_factory=dict)
     requires: frozenset[str] = frozenset()
     stretches: Mapping[tuple[Key, str], Stretch] = field(default_factory=dict)
+    orders: Orders = field(default_factory=Orders)
     start_deadline_ms: int = 120_000
     probation_ms: int = 30_000
     _seen: Mapping[Key, tuple[Seen, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -223,7 +226,11 @@ class Situation:
         return next((one for one in self.instances(key) if one.digest == entry_digest and one.serving), None)
 
     def wanted(self) -> dict[Key, Entry]:
-        """Return the entries that are asked for; none where the cluster retires."""
+        """Return the entries that are asked for, after what people ordered here; none where the cluster retires."""
         if self.desired is None or self.desired.retire:
             return {}
-        return {(one.kind, one.name): one for one in self.desired.entries}
+        return {(one.kind, one.name): self._ordered(one) for one in self.desired.entries}
+
+    def _ordered(self, entry: Entry) -> Entry:
+        order = self.orders.rollback((entry.kind, entry.name), entry.digest)
+        return entry if order is None else self.entries.get(order.to, entry)

@@ -149,9 +149,12 @@ def show(name: str, state: Path, events: int, output: str) -> None:
     )
     shown["events"] = [
         {
+            "number": one.event.number,
             "at": write_time(one.event.at),
             "kind": one.event.kind,
             "object": one.event.object,
+            "version": one.event.version,
+            "count": one.event.count,
             "message": one.event.message,
         }
         for one in newest

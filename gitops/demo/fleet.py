@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,12 +17,17 @@ from typing import Any, Final, TypeVar
 from gitops.demo.documents import runtime
 from gitops.demo.places import Place
 from gitops.demo.processes import BIN, Background, Reaper, run
+from gitops.demo.reap import belonging
+from gitops.demo.relay import Relay
 from gitops.demo.sites import HostSite, Site, get
 
 T = TypeVar("T")
 DIGITS: Final = Path(__file__).parent / "digits"
 QUESTION: Final = (DIGITS / "question.json").read_bytes()
 ANSWERS: Final[dict[str, dict[str, float]]] = json.loads((DIGITS / "answers.json").read_text())
+
+
+_ALL: Final = ("--events", "10000")
 
 
 class Wrong(AssertionError):
@@ -48,6 +55,7 @@ class Fleet:
         root: everything is below it; it must be empty or new.
         place: where the hub runs, and the hosts.
         runtime_image: inference server for pods, by digest; empty where there are only hosts.
+        links: site → what can be cut between it and the hub.
     """
 
     root: Path
@@ -56,6 +64,7 @@ class Fleet:
     sites: dict[str, Site] = field(default_factory=dict)
     hub: Background | None = None
     hub_url: str = ""
+    links: dict[str, Relay] = field(default_factory=dict)
     _reaper: Reaper | None = None
 
     @property
@@ -82,6 +91,8 @@ class Fleet:
         """Stop everything: agents, hub, and what the agents started."""
         for site in self.sites.values():
             site.stop()
+        for link in self.links.values():
+            link.close()
         if self.hub is not None:
             self.hub.stop()
         if self._reaper is not None:
@@ -153,7 +164,7 @@ class Fleet:
 
         Args:
             name: of the cluster.
-            options: of `edgeferry-agent join`; none for a bare host with ports of its own.
+            options: of `edgeferry-agent join`; without a --platform it is a bare host with ports of its own.
         """
         state = self.root / "sites" / name
         state.mkdir(parents=True)
@@ -164,15 +175,24 @@ class Fleet:
             str(BIN / "edgeferry-agent"),
             "join",
             "--hub",
-            self.hub_url,
+            self.links[name].url if name in self.links else self.hub_url,
             "--cluster",
             name,
             "--state",
             str(state),
         ]
-        run([*command, *(options or ports)], extra={"EDGEFERRY_TOKEN": self.token(name)})
+        run(
+            [*command, *options, *(() if "--platform" in options else ports)],
+            extra={"EDGEFERRY_TOKEN": self.token(name)},
+        )
         self.sites[name] = HostSite(name, state, self.place)
         self.start_agent(name)
+
+    def link(self, name: str) -> Relay:
+        """Have a site that has not joined yet reach the hub over a link that can be cut."""
+        relay = self.links[name] = Relay(int(self.hub_url.rpartition(":")[2]))
+        relay.open()
+        return relay
 
     def host(self, name: str) -> HostSite:
         """Return a site that is a bare host."""
@@ -185,6 +205,28 @@ class Fleet:
         site = self.host(name)
         command = [*site.place.words, str(BIN / "edgeferry-agent"), "run", "--state", str(site.state)]
         site.agent = Background(command, self.root / f"{name}.log", self._mark())
+
+    def lose_power(self, name: str) -> None:
+        """Kill everything that runs at a host, its agent too, as a power cut does; its disk stays."""
+        site = self.host(name)
+        for _ in range(3):  # what is just being started is found the next time
+            for pid in belonging(site.state):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if site.agent is not None:
+            site.agent.stop(how=signal.SIGKILL)
+        self.until(f"nothing runs at {name}", lambda: not belonging(site.state))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of a site that the hub has, in the order in which they came."""
+        shown = json.loads(self.edgeferry("cluster", "show", name, *_ALL, "--state", str(self.hub_state), "-o", "json"))
+        found: list[dict[str, Any]] = shown["events"]
+        return found
+
+    def seen(self, name: str) -> dict[str, Any]:
+        """Return what the hub says of one site."""
+        found: dict[str, Any] = next(one for one in self.status()["clusters"] if one["name"] == name)
+        return found
 
     def status(self) -> dict[str, Any]:
         """Return what the hub says of the fleet."""
