@@ -20,6 +20,7 @@ AGENT: Final = "edgeferry"
 """Namespaces of models and of the agent."""
 
 _LABELS: Final[dict[Kind, str]] = {"model": "edgeferry.dev/model", "workload": "app=reader"}
+_IN_AGENT: Final = ("exec", "deployment/edgeferry-agent", f"--namespace={AGENT}", "--")
 _PROXY: Final = re.compile(r"Starting to serve on (\S+:\d+)")
 _STAGED: Final = """
 import pathlib, sys
@@ -75,7 +76,7 @@ class PodSite:
 
     def staged(self, model: str) -> list[tuple[str, ...]]:
         """Return path, inode and time of every file on the node, as the agent's pod sees them."""
-        told = self.run("exec", "deployment/edgeferry-agent", f"--namespace={AGENT}", "--", "python3.11", "-c", _STAGED, model)
+        told = self.run(*_IN_AGENT, "python3.11", "-c", _STAGED, model)
         return [tuple(line.split()) for line in told.splitlines()]
 
     def put_foreign(self) -> None:

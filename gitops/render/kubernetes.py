@@ -39,8 +39,9 @@ def server(entry: Entry, runtime: Runtime, model_file: str, image_path: str) -> 
         "args": [_replaced(argument, words) for argument in runtime.command],
         "env": _environment(entry.values),
         "ports": [{"name": "http", "containerPort": runtime.port}],
-        "readinessProbe": {"httpGet": {"path": _ready_path(runtime), "port": runtime.port}, "periodSeconds": 2},
+        "readinessProbe": {"httpGet": {"path": _ready_path(runtime), "port": runtime.port}, "periodSeconds": 1},
         "volumeMounts": [{"name": "model", "mountPath": mount, "readOnly": True}],
+        "lifecycle": _LEAVING,
         "securityContext": _CONFINED,
     }
     if image_path:
@@ -62,7 +63,8 @@ def container(entry: Entry, port: int) -> list[Object]:
     if not port:
         return [_deployment(entry, running, [])]
     running["ports"] = [{"name": "http", "containerPort": port}]
-    running["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 2}
+    running["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
+    running["lifecycle"] = _LEAVING
     return [_deployment(entry, running, []), _service(entry, port)]
 
 
@@ -104,6 +106,9 @@ _CONFINED: Final = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+
+_LEAVING: Final = {"preStop": {"sleep": {"seconds": 5}}}
+"""A pod that goes serves on until no node sends it requests any more: without this an update loses some."""
 
 
 def _deployment(entry: Entry, container: Object, volumes: list[Object]) -> Object:
