@@ -225,7 +225,7 @@ def _probation(case: Case) -> Step | Waiting:
 def _unsteady(case: Case) -> Step | None:
     s = case.s
     most_ms = s.start_deadline_ms + _UNSTEADY_PROBATIONS * s.probation_ms
-    if case.state.elapsed_ms(s.instant) <= most_ms:
+    if min(case.state.elapsed_ms(s.instant), s.watched_ms) <= most_ms:
         return None
     return _fail_after(case, NotSteady(f"not healthy for {s.probation_ms / 1000:g} s on end in {most_ms / 1000:g} s"))
 

@@ -63,6 +63,7 @@ class Site:
         entries: entry digest → entry, of all that is wanted or may be needed.
         refused: entry digest → why the platform cannot do it; empty where it can.
         kept: entry digests that were left when everything else was removed last.
+        began_ms: uptime when this agent began.
         calm: what the last cycle saw where it found nothing to do, nor anything to wait for; None else.
     """
 
@@ -77,6 +78,7 @@ class Site:
     force: Force
     since: dict[health.Instance, Since]
     orders: OrdersFile
+    began_ms: int
     pace: Pace = field(default_factory=Pace)
     pending: Received | None = None
     observed: Observed | None = None
@@ -126,6 +128,7 @@ def open_site(
         force.in_force(root, state),
         health.kept(state, instant),
         OrdersFile(root),
+        instant.uptime_ms,
     )
     _know(site)
     return site
@@ -185,6 +188,7 @@ def situation(site: Site, observed: Observed, instant: Instant) -> Situation:
         start_deadline_ms=int(site.config.start_deadline_s * 1000),
         probation_ms=int(site.config.probation_s * 1000),
         orders=site.orders.read(),
+        watched_ms=instant.uptime_ms - site.began_ms,
     )
 
 

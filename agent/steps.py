@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -188,6 +189,7 @@ class Situation:
         stretches: (key, entry digest) → how long it has been as it is.
         orders: of people at the site.
         start_deadline_ms, probation_ms: the settings.
+        watched_ms: how long this agent has been watching: what happened before is not held against a version.
     """
 
     desired: Desired | None
@@ -203,6 +205,7 @@ class Situation:
     orders: Orders = field(default_factory=Orders)
     start_deadline_ms: int = 120_000
     probation_ms: int = 30_000
+    watched_ms: float = math.inf
     _seen: Mapping[Key, tuple[Seen, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -390,3 +390,14 @@ def test_an_entry_without_a_self_test_is_not_asked(edge: Edge) -> None:
     edge.settle(edge.release(model()))
     assert not [line for line in actions(edge) if line.startswith("Test")]
     assert isinstance(model()[0], Entry)
+
+
+def test_time_without_an_agent_is_not_held_against_a_version_in_probation(edge: Edge) -> None:
+    edge.look(edge.release(model()))
+    while edge.serves("model", "digits") != "1.0.0":
+        edge.look()
+    edge.uptime_ms += 3_600_000
+    edge.start()
+    edge.settle()
+    assert edge.serves("model", "digits") == "1.0.0"
+    assert [kind for kind, _, _ in edge.events()] == ["accepted", "staged", "switched", "committed"]
