@@ -20,6 +20,7 @@ from agent.keys import agent_key, read_credential
 from agent.layout import CONTENT
 from agent.loop import Bell
 from agent.preview import preview
+from agent.proof import Fixed, HubProof, Proof
 from agent.reconcile import Site, open_site
 from agent.sources import Sources
 from agent.speak import Voice
@@ -28,6 +29,7 @@ from agent.staging import Bytes
 from agent.state import State, StateInUse, locked
 from agent.steps import Plan
 from agent.wire.errors import Retry
+from agent.wire.signature import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,17 @@ def assembled(root: Path, *, retry: bool = False, kubeconfig: str = "") -> Itera
         stack.callback(state.close)
         if retry:
             forget_failures(state)
-        key, credential = agent_key(root), read_credential(root)
+        key = agent_key(root)
+        proof = open_proof(root, config, key)
         bell = Bell()
         platform = open_platform(root, config)
         stack.callback(platform.close)
         instant = Clock(state).instant(*read_wall())
-        store = open_store(root, config, credential)
+        store = open_store(root, config, proof)
         site = open_site(root, config, key.fingerprint, state, platform, store, bell.ring, instant)
         stack.callback(site.staging.close)
-        transport = open_transport(config, credential, root)
-        post: Post = HubPost(hub_connection(config, root), credential) if config.hub else FolderPost(root)
+        transport = open_transport(config, proof, root)
+        post: Post = HubPost(hub_connection(config, proof), proof) if config.hub else FolderPost(root)
         courier = Courier(post, key, bell.ring)
         stack.callback(courier.close)
         beat_ms = int(config.report_s * 1000) if config.hub else 0
@@ -95,15 +98,15 @@ def foreseen(root: Path, *, offline: bool) -> tuple[Plan, str]:
                 note = "an agent runs here: for the release that it has"
         state = State.read(root)
         stack.callback(state.close)
-        credential = read_credential(root)
+        proof = open_proof(root, config, agent_key(root))
         platform = open_platform(root, config)
         stack.callback(platform.close)
         instant = Clock(state).instant(*read_wall())
-        store = open_store(root, config, credential)
+        store = open_store(root, config, proof)
         site = open_site(root, config, agent_key(root).fingerprint, state, platform, store, lambda: None, instant)
         received = None
         if not note:
-            transport = open_transport(config, credential, root)
+            transport = open_transport(config, proof, root)
             stack.callback(transport.close)
             try:
                 received = transport.poll(site.force.revision, 0.0)
@@ -148,9 +151,14 @@ def open_platform(root: Path, config: Config) -> Platform:
     raise BadConfig(f"unknown platform {config.platform!r}", where=str(root), do="it is host or kubernetes")
 
 
-def open_store(root: Path, config: Config, credential: str) -> Bytes:
+def open_store(root: Path, config: Config, proof: Proof) -> Bytes:
     """Return where entries' bytes come from and stay."""
-    return SiteBytes(Content(root / CONTENT), Sources(config, credential, root))
+    return SiteBytes(Content(root / CONTENT), Sources(config, proof, root))
+
+
+def open_proof(root: Path, config: Config, key: SigningKey) -> Proof:
+    """Return what proves this cluster: to its hub by its key, to a Git host by what a person brought."""
+    return HubProof(root, config, key) if config.hub else Fixed(read_credential(root), config.ca)
 
 
 def agent_version() -> str:

@@ -48,6 +48,7 @@ _REMOTE: Final = re.compile(r"[^/]+:")
 @click.option("--last-port", type=int, default=18999, show_default=True, help="Last port of a host's models.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Address at which a host's models answer.")
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="Any other setting of agent.json.")
+@click.option("--ca-hash", default="", help="sha256:… of the hub's own certificate authority, as the join line has it.")
 @click.option("--insecure", is_flag=True, help="Allow plain HTTP to a hub on another machine.")
 @output_option
 def join(state: Path, output: str, **options: Any) -> None:
@@ -58,7 +59,7 @@ def join(state: Path, output: str, **options: Any) -> None:
 
     \b
     Examples:
-      EDGEFERRY_TOKEN=… edgeferry-agent join --hub https://hub.example:8443 --cluster milan-01
+      EDGEFERRY_TOKEN=… edgeferry-agent join --hub https://hub.example:8443 --cluster milan-01 --ca-hash sha256:…
       edgeferry-agent join --hub https://hub.example:8443 --cluster edge-07 --platform kubernetes --token-file token
       edgeferry-agent join --git https://git.example/fleet.git --trust 1.json --cluster milan-01
     """
@@ -71,7 +72,8 @@ def join(state: Path, output: str, **options: Any) -> None:
             raise click.UsageError("--trust is for --git and --folder: a hub hands over its own")
         facts = _facts(state, cluster, settings)
         token = _secret(options["token_file"]) or click.prompt("Join token", hide_input=True, err=True)
-        config = join_hub(state, hub, cluster, token, facts=facts, settings=settings, insecure=options["insecure"])
+        more: dict[str, Any] = {"insecure": options["insecure"], "ca_hash": options["ca_hash"]}
+        config = join_hub(state, hub, cluster, token, facts=facts, settings=settings, **more)
     else:
         if options["trust"] is None:
             raise click.UsageError("--git and --folder need --trust: the newest trust/<n>.json of the fleet repository")

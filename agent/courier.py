@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agent import durable
-from agent.fetch import bearer, refusal
-from agent.http import Connection, problem_of
+from agent.fetch import refusal
+from agent.http import Connection, OurCertificateRefused, problem_of
+from agent.proof import Proof
 from agent.staging import SystemFault
 from agent.wire.errors import EdgeferryError, Retry
 from agent.wire.report import Report, encode_report
@@ -71,24 +72,33 @@ class HubPost:
 
     Args:
         connection: to the hub; used by the courier's thread only.
-        credential: of this cluster.
+        proof: who this cluster is.
     """
 
-    def __init__(self, connection: Connection, credential: str) -> None:
+    def __init__(self, connection: Connection, proof: Proof) -> None:
         self._connection = connection
-        self._credential = credential
+        self._proof = proof
 
     def send(self, data: bytes, signature: bytes) -> bool:
         """See ``Post``."""
+        if self._proof.tend():
+            self._connection.close()
         headers = {
             "Content-Type": "application/json",
             SIGNATURE_HEADER: base64.b64encode(signature).decode(),
-            **bearer(self._credential),
+            **self._proof.headers(),
         }
-        answer = self._connection.ask("POST", "/v1/reports", headers, data, most_bytes=_MOST_ANSWER_BYTES)
         where = f"{self._connection.origin}/v1/reports"
+        try:
+            answer = self._connection.ask("POST", "/v1/reports", headers, data, most_bytes=_MOST_ANSWER_BYTES)
+        except OurCertificateRefused:
+            self._proof.refused(None)
+            raise
         if answer.status == BaseForgotten.status and problem_of(answer)[0] == BaseForgotten.code:
             raise BaseForgotten(problem_of(answer)[1], where=where)
+        if answer.status == 401:
+            self._proof.refused(answer)
+            self._connection.close()
         if answer.status != 204:
             raise refusal(answer, where)
         return "base" in answer.headers.get(ACCEPTS_HEADER, "")

@@ -18,14 +18,15 @@ from agent.config import BadConfig, Config
 from agent.http import (
     Answer,
     Connection,
+    OurCertificateRefused,
     UnexpectedAnswer,
     Unreachable,
     delayed,
     problem_of,
     retry_after_s,
-    tls_context,
 )
-from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, FLEET_GIT
+from agent.layout import FLEET_GIT
+from agent.proof import Proof
 from agent.wire.errors import Retry, Stop
 from agent.wire.overlay import MEDIA_TYPE, Limits, unpack
 
@@ -95,13 +96,13 @@ class Transport(Protocol):
         """Let go of connections, after the last poll."""
 
 
-def open_transport(config: Config, credential: str, state: Path) -> Transport:
+def open_transport(config: Config, proof: Proof, state: Path) -> Transport:
     """Return the transport that the settings name: Git where ``git`` is set, else the folder, else the hub.
 
     Args:
         config: settings of the agent.
-        credential: of this cluster; empty for none.
-        state: its directory, for client certificates and for what Git keeps.
+        proof: who this cluster is.
+        state: its directory, for what Git keeps.
 
     Raises:
         BadConfig: the settings name none of the three.
@@ -111,32 +112,26 @@ def open_transport(config: Config, credential: str, state: Path) -> Transport:
     if config.git:
         from agent.fetch_git import GitTransport
 
-        return GitTransport(config, credential, state / FLEET_GIT)
+        return GitTransport(config, proof, state / FLEET_GIT)
     if config.folder:
         from agent.fetch_folder import FolderTransport
 
         return FolderTransport(Path(config.folder), config.cluster)
     if config.hub:
-        return HubTransport(hub_connection(config, state), credential)
+        return HubTransport(hub_connection(config, proof), proof)
     raise BadConfig("no hub, no git and no folder to take overlays from", do="set one of them in agent.json")
 
 
-def hub_connection(config: Config, state: Path) -> Connection:
-    """Return a connection to the hub, as the settings and the client certificate in the state directory say.
+def hub_connection(config: Config, proof: Proof) -> Connection:
+    """Return a connection to the hub; each new one is made with the certificate that ``proof`` has then.
 
     Raises:
         BadUrl: the address or a certificate file cannot be used.
     """
     origin = Origin.parse(config.hub)
-    certificate, key = state / CLIENT_CERTIFICATE, state / CLIENT_KEY
-    mutual = certificate.exists() and key.exists()
-    tls = tls_context(config.ca, certificate if mutual else None, key) if origin.scheme == "https" else None
-    return Connection(origin, tls)
-
-
-def bearer(credential: str) -> dict[str, str]:
-    """Return the header that proves who asks; none for an empty credential."""
-    return {"Authorization": f"Bearer {credential}"} if credential else {}
+    if origin.scheme == "https":
+        proof.tls()
+    return Connection(origin, proof.tls)
 
 
 def basic(user: str, password: str) -> dict[str, str]:
@@ -149,13 +144,13 @@ class HubTransport:
 
     Args:
         connection: to the hub; closed with this.
-        credential: of this cluster; empty where a client certificate speaks for it.
+        proof: who this cluster is.
         limits: of an overlay.
     """
 
-    def __init__(self, connection: Connection, credential: str, limits: Limits = _LIMITS) -> None:
+    def __init__(self, connection: Connection, proof: Proof, limits: Limits = _LIMITS) -> None:
         self._connection = connection
-        self._credential = credential
+        self._proof = proof
         self._limits = limits
         self._refused = ""
         self._woken = threading.Event()
@@ -168,17 +163,10 @@ class HubTransport:
             return None
         wait_s = min(wait_s, _MOST_S)
         known = self._refused or revision
-        headers = {"Accept": MEDIA_TYPE, "Accept-Encoding": "identity", **bearer(self._credential)}
-        if known:
-            headers["If-None-Match"] = f'"{known}"'
+        if self._proof.tend():
+            self._connection.close()
         try:
-            answer = self._connection.ask(
-                "GET",
-                f"/v1/overlay?wait={wait_s:.3f}",
-                headers,
-                most_bytes=self._limits.total_bytes,
-                wait_s=wait_s * 1.1,
-            )
+            answer = self._ask(known, wait_s)
         except Unreachable:
             if self._woken.is_set():
                 self._woken.clear()
@@ -194,6 +182,24 @@ class HubTransport:
     def close(self) -> None:
         """See ``Transport``."""
         self._connection.close()
+
+    def _ask(self, known: str, wait_s: float, tries: int = 3) -> Answer:
+        headers = {"Accept": MEDIA_TYPE, "Accept-Encoding": "identity", **self._proof.headers()}
+        if known:
+            headers["If-None-Match"] = f'"{known}"'
+        path, most = f"/v1/overlay?wait={wait_s:.3f}", self._limits.total_bytes
+        answer = None
+        try:
+            answer = self._connection.ask("GET", path, headers, most_bytes=most, wait_s=wait_s * 1.1)
+        except OurCertificateRefused:
+            if not (self._proof.refused(None) and tries > 1):
+                raise
+        if answer is not None and answer.status != 401:
+            return answer
+        self._connection.close()
+        if answer is not None and not (self._proof.refused(answer) and tries > 1):
+            return answer
+        return self._ask(known, wait_s, tries - 1)
 
     def _read(self, answer: Answer, known: str, wait_s: float) -> Received | None:
         where = f"{self._connection.origin}/v1/overlay"

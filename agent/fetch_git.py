@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 from agent.config import BadConfig, Config
 from agent.fetch import CredentialRefused, NothingPublished, Received
 from agent.fetch_folder import fleet_path
+from agent.layout import HUB_AUTHORITY
+from agent.proof import Proof
 from agent.wire.errors import Retry, Stop
 from agent.wire.overlay import Limits, OverlayRefused, check_path
 from agent.wire.release import NAME
@@ -68,12 +70,12 @@ class GitTransport:
 
     Args:
         config: ``git``, ``git_ref``, ``cluster``, ``ca`` and ``hub`` of it.
-        credential: of this cluster. It is given to the host of ``hub`` alone, or of ``git`` where there is no hub.
+        proof: who this cluster is. It is given to the host of ``hub`` alone, or of ``git`` where there is no hub.
         repository: directory for what is fetched.
         limits: of an overlay.
     """
 
-    def __init__(self, config: Config, credential: str, repository: Path, limits: Limits = _LIMITS) -> None:
+    def __init__(self, config: Config, proof: Proof, repository: Path, limits: Limits = _LIMITS) -> None:
         self._url = checked_url(config.git)
         self._ref = config.git_ref or f"refs/heads/cluster/{config.cluster}"
         if not _REF_NAME.match(self._ref) or ".." in self._ref:
@@ -88,7 +90,10 @@ class GitTransport:
         self._woken = threading.Event()
         self._running: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self._options, self._environment = _settings(config, credential)
+        self._cluster = config.cluster
+        place = _place(config.git)
+        self._proof = proof if place and (not config.hub or _place(config.hub) == place) else None
+        self._options, self._environment = _settings(config, place if self._proof else "", repository.parent)
 
     def poll(self, revision: str, wait_s: float) -> Received | None:
         """See ``Transport``; it looks once, then pauses."""
@@ -186,7 +191,7 @@ class GitTransport:
                     stdin=asked,
                     stdout=out,
                     stderr=said,
-                    env=self._environment,
+                    env=self._environment | self._login(),
                     start_new_session=True,
                 )
             except FileNotFoundError:
@@ -197,6 +202,14 @@ class GitTransport:
                 raise self._fault(arguments[0], said.read())
             out.seek(0)
             return out.read()
+
+    def _login(self) -> dict[str, str]:
+        """Return what the credential helper answers with; made anew for each command, as tokens are short-lived."""
+        credential = "" if self._proof is None else self._proof.token()
+        user, colon, password = credential.partition(":")
+        if not colon:
+            user, password = self._cluster, credential
+        return {"EDGEFERRY_USER": user, "EDGEFERRY_PASSWORD": password} if password else {}
 
     def _wait(self, process: subprocess.Popen[bytes], most_bytes: int, timeout_s: float) -> None:
         with self._lock:
@@ -265,7 +278,7 @@ def checked_url(url: str) -> str:
     return url
 
 
-def _settings(config: Config, credential: str) -> tuple[list[str], dict[str, str]]:
+def _settings(config: Config, place: str, state: Path) -> tuple[list[str], dict[str, str]]:
     """Return the options and the environment of every git command. Only the environment holds the secret."""
     settings = {
         "core.hooksPath": "/dev/null",
@@ -279,8 +292,10 @@ def _settings(config: Config, credential: str) -> tuple[list[str], dict[str, str
         "http.lowSpeedTime": "120",
         "core.askPass": "/bin/false",
     }
-    if config.ca:
-        settings["http.sslCAInfo"] = config.ca
+    pinned = state / HUB_AUTHORITY
+    ca = str(pinned) if place and config.hub and pinned.exists() else config.ca
+    if ca:
+        settings["http.sslCAInfo"] = ca
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "EDGEFERRY_"))}
     environment |= {
         "LC_ALL": "C",
@@ -289,12 +304,8 @@ def _settings(config: Config, credential: str) -> tuple[list[str], dict[str, str
         "GIT_NO_REPLACE_OBJECTS": "1",
     }
     environment["GIT_SSH_COMMAND"] = os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes -oConnectTimeout=30")
-    place = _place(config.git)
-    if credential and place and (not config.hub or _place(config.hub) == place):
-        user, colon, password = credential.partition(":")
-        user, password = (user, password) if colon else (config.cluster, credential)
+    if place:
         settings[f"credential.{place}.helper"] = _HELPER
-        environment |= {"EDGEFERRY_USER": user, "EDGEFERRY_PASSWORD": password}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return options, environment
 

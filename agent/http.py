@@ -45,27 +45,41 @@ class CertificateRefused(Retry):
     delay_s = 60.0
 
 
-def tls_context(ca: str = "", certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+class OurCertificateRefused(Unreachable):
+    """The server ended the TLS handshake: it does not take this agent's certificate, which may have expired.
+
+    With TLS 1.3 it says so after our side of the handshake, and many servers say nothing: they close.
+    """
+
+    code = "EF4035"
+
+
+def tls_context(
+    ca: str = "", certificate: Path | None = None, key: Path | None = None, *, only: Path | None = None
+) -> ssl.SSLContext:
     """Return what verifies servers, and proves us to them.
 
     Args:
         ca: file with certificates to trust besides the system's; empty for none.
         certificate: of this agent, for mutual TLS; None for none.
         key: of the certificate.
+        only: file with the only authority to trust, in place of the system's; None for no such.
 
     Raises:
         BadUrl: a file is unreadable or holds no certificate.
     """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        context = ssl.create_default_context(cafile=None if only is None else str(only))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if ca:
             context.load_verify_locations(ca)
         if certificate is not None:
             context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise BadUrl(
-            f"no usable certificate: {error}", where=ca or str(certificate), do="give PEM files that this user may read"
+            f"no usable certificate: {error}",
+            where=ca or str(certificate or only),
+            do="give PEM files that this user may read",
         ) from None
     return context
 
@@ -146,11 +160,16 @@ class Connection:
 
     Args:
         origin: where to.
-        tls: for ``https``; None makes the default one.
+        tls: for ``https``, or what gives it for each new connection; None makes the default one.
         timeout_s: for connecting, and for every wait for bytes.
     """
 
-    def __init__(self, origin: Origin, tls: ssl.SSLContext | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        tls: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
         self.origin = origin
         self._tls = tls
         self._timeout_s = timeout_s
@@ -158,6 +177,7 @@ class Connection:
         self._line: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
         self._interrupted = False
+        self._new = False  # TLS stands, and the server has not answered yet: it may still refuse our certificate
 
     def ask(
         self,
@@ -203,6 +223,7 @@ class Connection:
         Raises:
             Unreachable: no answer.
             CertificateRefused: the server is not who it should be.
+            OurCertificateRefused: we are not, by our certificate.
         """
         where = f"{self.origin}{path.partition('?')[0]}"
         kept = self._line is not None and self._line.sock is not None
@@ -220,7 +241,11 @@ class Connection:
                 error.verify_message, where=where, do="check the address, this machine's clock, and `ca` in agent.json"
             ) from None
         except _FAULTS as error:
+            new, self._new = self._new, False
             self.close()
+            if not self._interrupted and ("ALERT" in (getattr(error, "reason", "") or "") or (new and _is_end(error))):
+                do = "nothing stops running; where it stays so, join again"
+                raise OurCertificateRefused(_reason(error), where=where, do=do) from None
             raise Unreachable(_reason(error), where=where, do="check the address and this site's link") from None
         except ValueError as error:
             self.close()
@@ -260,6 +285,7 @@ class Connection:
         line.sock.settimeout(self._timeout_s + wait_s)
         kept = line.sock
         response = line.getresponse()
+        self._new = False
         with suppress(OSError):  # it is closed already where nothing follows
             kept.settimeout(self._timeout_s)
         return response
@@ -269,11 +295,13 @@ class Connection:
         line: http.client.HTTPConnection
         if origin.scheme == "https":
             self._tls = self._tls or tls_context()
-            line = http.client.HTTPSConnection(origin.host, origin.port, timeout=self._timeout_s, context=self._tls)
+            tls = self._tls if isinstance(self._tls, ssl.SSLContext) else self._tls()
+            line = http.client.HTTPSConnection(origin.host, origin.port, timeout=self._timeout_s, context=tls)
         else:
             line = http.client.HTTPConnection(origin.host, origin.port, timeout=self._timeout_s)
         line.connect()
         line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._new = origin.scheme == "https"
         with self._lock:
             self._socket = line.sock
         if self._interrupted:
@@ -310,6 +338,10 @@ def delayed(error: Retry, delay_s: float) -> Retry:
 
 def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _is_end(error: BaseException) -> bool:
+    return isinstance(error, ConnectionError | http.client.BadStatusLine | ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def _reason(error: BaseException) -> str:

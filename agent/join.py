@@ -1,8 +1,8 @@
 """Joining a fleet: a key is made here, trust is pinned, and the settings are written last.
 
 An interrupted join leaves no ``agent.json``, so it is simply done again, also with the same token: the key proves
-who asks. Nothing secret is printed or sent, but the
-join token and, once, the credential in the hub's answer.
+who asks. Nothing secret is printed or sent but the join token; the hub answers with a certificate for the key where TLS
+ends at the hub.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from agent.fetch import hub_connection
 from agent.fetch_git import checked_url
 from agent.http import Answer, UnexpectedAnswer, problem_of
 from agent.keys import make_key
-from agent.layout import CONFIG, CREDENTIAL, TRUST
-from agent.wire.canonical import canonical
+from agent.layout import CONFIG, CREDENTIAL, HUB_AUTHORITY, TRUST
+from agent.pinning import pinned_authority
+from agent.proof import HubProof, certificate_request, keep_certificate, read_certificate
+from agent.wire.canonical import Json, canonical
 from agent.wire.errors import Malformed, Stop, UnsupportedFormat
 from agent.wire.facts import Fact, encode_fact
 from agent.wire.fields import Fields
@@ -65,7 +67,7 @@ class _Welcome:
     """The hub's answer to a registration."""
 
     fleet: str
-    credential: str
+    certificate: tuple[str, str, str, str] | None
     trust: Trust
     document: bytes
     signatures: bytes
@@ -82,6 +84,7 @@ def join(
     facts: Sequence[Fact] = (),
     settings: Mapping[str, Setting] | None = None,
     insecure: bool = False,
+    ca_hash: str = "",
 ) -> Config:
     """Register this cluster at a hub and write its settings.
 
@@ -96,9 +99,12 @@ def join(
         facts: what the hub should know from the start.
         settings: more fields of ``Config``, by name.
         insecure: allow plain HTTP to another machine.
+        ca_hash: ``sha256:…`` of the hub's own certificate authority, which alone is trusted then; empty where the
+            system's authorities vouch for the hub.
 
     Raises:
-        AlreadyJoined, InsecureHub, JoinRefused, NotAHub, BadUrl, BadConfig: a person must change something.
+        AlreadyJoined, InsecureHub, JoinRefused, WrongAuthority, NotAHub, BadUrl, BadConfig: a person must change
+            something.
         BadSignature: the hub's trust document does not prove itself.
         Retry: the hub did not answer; join again, with the same token.
     """
@@ -108,13 +114,21 @@ def join(
     draft = _settled(Config(cluster, "?", hub=hub.rstrip("/")), settings)
     _begin(state, cluster)
     key = make_key(state)
-    body = canonical({"cluster": cluster, "publicKey": key.public, "facts": [encode_fact(fact) for fact in facts]})
-    connection = hub_connection(draft, state)
-    proof = base64.b64encode(key.sign(body, JOIN)).decode()
+    if ca_hash:
+        durable.write(state / HUB_AUTHORITY, pinned_authority(origin, ca_hash), 0o644)
+    asked: dict[str, Json] = {
+        "cluster": cluster,
+        "publicKey": key.public,
+        "facts": [encode_fact(fact) for fact in facts],
+    }
+    if origin.scheme == "https":
+        asked["request"] = certificate_request(key)
+    body = canonical(asked)
+    connection = hub_connection(draft, HubProof(state, draft, key))
     headers = {
         "Authorization": f"Bearer {_clean(token)}",
         "Content-Type": "application/json",
-        "Edgeferry-Signature": proof,
+        "Edgeferry-Signature": base64.b64encode(key.sign(body, JOIN)).decode(),
     }
     try:
         answer = connection.ask("POST", "/v1/register", headers, body, most_bytes=_MOST_ANSWER_BYTES)
@@ -122,7 +136,8 @@ def join(
         connection.close()
     welcome = _read(answer, cluster, f"{connection.origin}/v1/register")
     _keep_trust(state, welcome.trust, welcome.document, welcome.signatures)
-    durable.write(state / CREDENTIAL, welcome.credential.encode() + b"\n")
+    if welcome.certificate is not None:
+        keep_certificate(state, key, welcome.certificate)
     wait_s = draft.wait_s if settings and "wait_s" in settings else float(welcome.wait_s)
     config = replace(draft, fleet=welcome.fleet, least_sequence=welcome.least_sequence, wait_s=wait_s)
     durable.write(state / CONFIG, dump_config(config))
@@ -222,11 +237,12 @@ def _keep_trust(state: Path, trust: Trust, document: bytes, signatures: bytes) -
 
 def _read(answer: Answer, cluster: str, where: str) -> _Welcome:
     code, detail = problem_of(answer)
-    if answer.status in (401, 403):
+    if answer.status in (401, 403, 409):
+        replace_ = " --replace" if answer.status == 409 else ""
         raise JoinRefused(
             detail or f"status {answer.status}",
             where=where,
-            do=f"ask for a new token: `edgeferry cluster token {cluster}`",
+            do=f"ask for a new token: `edgeferry cluster token {cluster}{replace_}`",
         )
     if answer.status >= 500 or answer.status == 429:
         raise UnexpectedAnswer(f"status {answer.status} {code} {detail}".strip(), where=where, do="join again later")
@@ -251,7 +267,7 @@ def _welcome(top: Fields) -> _Welcome:
     number, document, signatures = top.one("trust", trust) or (0, b"", b"")
     return _Welcome(
         fleet=top.text("fleet"),
-        credential=_clean(top.text("credential", most=512)),
+        certificate=top.one("certificate", read_certificate),
         trust=pin(document, signatures, f"{top.where} trust {number}"),
         document=document,
         signatures=signatures,

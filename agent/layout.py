@@ -11,11 +11,14 @@ KEY: Final = "key"
 """The agent's private key, OpenSSH form, 0600."""
 
 CREDENTIAL: Final = "credential"
-"""What proves this cluster to the hub (or to the Git host where there is no hub), 0600."""
+"""``USER:PASSWORD`` for the Git host of a fleet without a hub, 0600."""
 
 CLIENT_CERTIFICATE: Final = "client.pem"
 CLIENT_KEY: Final = "client.key"
-"""Certificate and key of mutual TLS, where a person put them."""
+"""Certificate and key of mutual TLS: what the hub's authority gave at the join, or a person put there."""
+
+HUB_AUTHORITY: Final = "hub-ca.pem"
+"""The hub's own certificate authority, pinned at the join; absent where the system's authorities vouch for the hub."""
 
 REGISTRIES: Final = "registries.json"
 """Logins of registries, in the form of a docker ``config.json``, 0600; absent for none."""

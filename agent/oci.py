@@ -106,7 +106,7 @@ class Registry:
         origin: where ``/v2/`` stands below.
         connect: makes connections; decides what TLS trusts.
         login: gives user and password of a host; None for a registry that takes ``authorization``.
-        authorization: value of the header for every request to ``origin``; empty for none.
+        authorization: gives the value of the header for every request to ``origin``; None for none.
         plain_http: hosts with port that may be asked without TLS.
     """
 
@@ -115,7 +115,7 @@ class Registry:
         origin: Origin,
         connect: Opener = Connection,
         login: Login | None = None,
-        authorization: str = "",
+        authorization: Callable[[], str] | None = None,
         plain_http: frozenset[str] = frozenset(),
     ) -> None:
         self._origin = origin
@@ -190,10 +190,11 @@ class Registry:
     @contextmanager
     def _get(self, repository: str, path: str, headers: Mapping[str, str]) -> Iterator[Body]:
         sent = dict(headers)
-        authorization = self._authorization or self._tokens.get(repository, "")
+        fixed = self._authorization
+        authorization = self._tokens.get(repository, "") if fixed is None else fixed()
         if authorization:
             sent["Authorization"] = authorization
-        origin, target, fresh = self._origin, path, bool(self._authorization)
+        origin, target, fresh = self._origin, path, fixed is not None
         for _ in range(_MOST_REDIRECTS + 1):
             line = self._line(origin)
             body = line.open("GET", target, {"Accept-Encoding": "identity", **sent})

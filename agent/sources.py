@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from agent.address import BadUrl, Origin, resolve
 from agent.config import Config
 from agent.http import CHUNK_BYTES, Body, Connection, tls_context
-from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, REGISTRIES
+from agent.layout import REGISTRIES
 from agent.oci import (
     MOST_MANIFEST_BYTES,
     REDIRECTS,
@@ -27,6 +27,7 @@ from agent.oci import (
     open_range,
     read_logins,
 )
+from agent.proof import Proof
 from agent.referrers import Referrer
 from agent.wire.canonical import digest as digest_of
 
@@ -57,13 +58,13 @@ class Sources:
 
     Args:
         config: ``hub``, ``store``, ``ca``, ``file_roots``, ``insecure_registries`` of it.
-        credential: of this cluster; goes to the hub, and nowhere else.
-        state: the state directory: client certificate, logins of registries.
+        proof: who this cluster is: for the hub, and for nobody else.
+        state: the state directory, for the logins of registries.
     """
 
-    def __init__(self, config: Config, credential: str, state: Path) -> None:
+    def __init__(self, config: Config, proof: Proof, state: Path) -> None:
         self._config = config
-        self._credential = credential
+        self._proof = proof
         self._state = state
         self._plain = frozenset(config.insecure_registries)
         self._registries: dict[str, Registry] = {}
@@ -105,7 +106,7 @@ class Sources:
                     f"hub://{repository[:200]}, and this site has no hub",
                     do="set `store` in agent.json to where the artifacts are: oci://, https:// or a directory",
                 )
-            return _Repository(self._registry("", Origin.parse(self._config.hub), self._bearer), repository)
+            return _Repository(self._registry("", Origin.parse(self._config.hub), self._authorization), repository)
         if store.startswith("oci://"):
             return self._oci(f"{store.removeprefix('oci://').rstrip('/')}/{repository}")
         if "://" in store:
@@ -122,7 +123,7 @@ class Sources:
         plain = host in self._plain or (secure.loopback and not self._config.ca)
         return _Repository(self._registry(host, Origin.parse(f"http://{host}") if plain else secure), repository)
 
-    def _registry(self, host: str, origin: Origin, authorization: str = "") -> Registry:
+    def _registry(self, host: str, origin: Origin, authorization: Callable[[], str] | None = None) -> Registry:
         if host not in self._registries:
             path = self._state / REGISTRIES
             login = read_logins(path.read_bytes(), str(path)) if host and path.exists() else None
@@ -141,14 +142,12 @@ class Sources:
     def _connect(self, origin: Origin) -> Connection:
         if origin.scheme != "https":
             return Connection(origin)
-        certificate, key = self._state / CLIENT_CERTIFICATE, self._state / CLIENT_KEY
         hub = Origin.parse(self._config.hub) if self._config.hub else None
-        ours = hub is not None and hub.authority == origin.authority and certificate.exists() and key.exists()
-        return Connection(origin, tls_context(self._config.ca, certificate if ours else None, key))
+        ours = hub is not None and hub.authority == origin.authority
+        return Connection(origin, self._proof.tls if ours else tls_context(self._config.ca))
 
-    @property
-    def _bearer(self) -> str:
-        return f"Bearer {self._credential}" if self._credential else ""
+    def _authorization(self) -> str:
+        return self._proof.headers().get("Authorization", "")
 
     def _local(self, ref: str) -> tuple[Path, str]:
         """Return the root that allows a ``file://`` reference, and the path below it."""

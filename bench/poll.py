@@ -47,6 +47,7 @@ from gitops.serve.git_pack import DELIMITER, FLUSH, packet
 from gitops.serve.identity import hash_secret
 from gitops.serve.server import Server, Tls
 from gitops.serve.view import HubState, HubView, TrustFiles, git_objects
+from gitops.store import JoinToken
 from gitops.store.sqlite import SqliteStore
 
 _CLUSTERS: Final = 10_000
@@ -264,8 +265,8 @@ def _prepare(root: Path, agents: int) -> str:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (root / f"{name}.key").write_bytes(pem)
         public = load_pem_private_key(pem, None).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        store.add_token(hash_secret(name), name, now + timedelta(hours=1), "bench", now)
-        store.join(hash_secret(name), name, public.decode(), hash_secret(f"credential {name}"), (), now)
+        store.add_token(JoinToken(hash_secret(name), name, now + timedelta(hours=1)), "bench", now)
+        store.join(hash_secret(name), name, public.decode(), (), now)
     store.close()
     return commit
 

@@ -69,8 +69,8 @@ class Keyring:
             directory.mkdir(parents=True, mode=0o700, exist_ok=True)
             for name in ("root.key", "release.key"):
                 if not (directory / name).exists():
-                    _write_new(directory / name, SigningKey.generate().dump())
-            _write_new(directory / "fleet-id", f"{secrets.token_hex(8)}\n".encode())  # last: it says that all are there
+                    write_new(directory / name, SigningKey.generate().dump())
+            write_new(directory / "fleet-id", f"{secrets.token_hex(8)}\n".encode())  # last: it says that all are there
         release = _key(directory / "release.key")
         try:
             fleet = (directory / "fleet-id").read_text(encoding="utf-8", errors="replace").strip()
@@ -140,12 +140,18 @@ def first_trust(keyring: Keyring, model_keys: tuple[str, ...] = ()) -> dict[str,
     return dict(zip(paths(1), sign_trust(trust, (keyring.root,)), strict=True))
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, data: bytes) -> None:
     """Write a secret, durably; one that another process made meanwhile stays."""
     beside = _write_beside(path, data)
     with contextlib.suppress(FileExistsError):
         path.hardlink_to(beside)
     beside.unlink()
+    sync_directory(path.parent)
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write a secret in place of what stands there, durably."""
+    _write_beside(path, data).rename(path)
     sync_directory(path.parent)
 
 
@@ -163,13 +169,21 @@ def _write_beside(path: Path, data: bytes) -> Path:
     return beside
 
 
-def _key(path: Path) -> SigningKey | None:
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(65_536)
-    except FileNotFoundError:
-        return None
+def check_not_exposed(path: Path) -> None:
+    """Refuse a private key that every user of the machine can read.
+
+    Raises:
+        KeyExposed: it can be; or FileNotFoundError.
+    """
+    mode = path.stat().st_mode
     if mode & 0o007:
         raise KeyExposed(f"mode is {mode & 0o777:o}: everybody can use the key", where=str(path), do="chmod 600 it")
+
+
+def _key(path: Path) -> SigningKey | None:
+    try:
+        check_not_exposed(path)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
     return SigningKey.load(data, str(path))

@@ -6,13 +6,18 @@ import itertools
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agent.wire.errors import EdgeferryError
 from agent.wire.trust import paths
+from gitops.authority import Authority
 from gitops.delta_maker import DeltaMaker
+from gitops.keys import write_over
 from gitops.opening import FleetHome, MainSource, Opened, open_fleet
 from gitops.serve.app import App
 from gitops.serve.notifier import Notifier
@@ -39,8 +44,9 @@ class Listening:
 
     Attributes:
         port: 0 takes a free one.
-        tls_cert, tls_key: None for plain HTTP.
-        client_ca: agents' certificates signed by it are their identity.
+        tls_cert, tls_key: None for plain HTTP, or for a certificate of the hub's own authority.
+        tls_names: host names and addresses of that certificate; empty for none.
+        client_ca: agents' certificates signed by it are their identity, besides those of the hub's own authority.
         hook_secret: of the push webhook; empty takes it from anybody, as it only makes the hub look.
     """
 
@@ -48,6 +54,7 @@ class Listening:
     port: int
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_names: tuple[str, ...] = ()
     client_ca: Path | None = None
     hook_secret: str = ""
 
@@ -86,6 +93,7 @@ def serve_hub(
         deltas.wake()
 
     service = Service(opened.hub, store, lambda: _wait(watching, opened), published)
+    authority = Authority.open(state.keys, create=True)
     secrets = {"": listening.hook_secret} if listening.hook_secret else {}
     view = HubView(
         fleet=opened.keyring.fleet_id,
@@ -96,17 +104,18 @@ def serve_hub(
         trust=lambda: _trust(opened),
         state=lambda: service.state,
         wake=wake,
+        authority=authority,
         operator_token=token,
         hook_secrets=secrets,
     )
-    tls = None
-    if listening.tls_cert is not None and listening.tls_key is not None:
-        tls = Tls(listening.tls_cert, listening.tls_key, listening.client_ca)
+    tls = tls_files(state, listening, authority)
     server = Server(App(view, notifier), listening.host, listening.port, tls)
     service.start()
     deltas.start()
     ended = threading.Event()
-    threading.Thread(target=_upkeep, args=(opened.repository.path, ended), name="upkeep", daemon=True).start()
+    renew = partial(_renew, state, listening, authority, server)
+    upkeep = threading.Thread(target=_upkeep, args=(opened.repository.path, renew, ended), name="upkeep", daemon=True)
+    upkeep.start()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda *_: ended.set())
     try:
@@ -133,13 +142,34 @@ def _wait(watching: Watch, opened: Opened) -> None:
             _log.warning("%s", error)
 
 
-def _upkeep(fleet: Path, ended: threading.Event) -> None:
-    """Merge packs now and then, and once a day take away what nothing refers to any more."""
+def tls_files(state: StateDir, listening: Listening, authority: Authority) -> Tls | None:
+    """Return what TLS is made of; a certificate of the hub's own authority is written anew. None for plain HTTP."""
+    if listening.tls_cert is not None and listening.tls_key is not None:
+        state.own_certificate.unlink(missing_ok=True)
+        return Tls(listening.tls_cert, listening.tls_key, listening.client_ca, authority.path)
+    if not listening.tls_names:
+        state.own_certificate.unlink(missing_ok=True)
+        return None
+    key, certificate = authority.server(listening.tls_names, datetime.now(UTC))
+    write_over(state.own_key, key)
+    write_over(state.own_certificate, certificate)
+    return Tls(state.own_certificate, state.own_key, listening.client_ca, authority.path)
+
+
+def _renew(state: StateDir, listening: Listening, authority: Authority, server: Server) -> None:
+    """Take the certificate that stands in the files, or that the hub's own authority gives, for new connections."""
+    tls_files(state, listening, authority)
+    server.renew()
+
+
+def _upkeep(fleet: Path, renew: Callable[[], None], ended: threading.Event) -> None:
+    """Merge packs now and then, and once a day renew the certificate and drop what nothing refers to any more."""
     rounds = itertools.count(1)
     while not ended.wait(_UPKEEP_S):
         try:
             merge_packs(fleet)
             if next(rounds) % _ROUNDS_A_DAY == 0:
+                renew()
                 drop_unreferenced(fleet)
         except EdgeferryError as error:
             _log.warning("%s", error)

@@ -29,6 +29,16 @@ class StateDir:
         return self.root / "keys"
 
     @property
+    def own_certificate(self) -> Path:
+        """The hub's certificate, where its own authority signs it; absent where another does, or without TLS."""
+        return self.keys / "server.pem"
+
+    @property
+    def own_key(self) -> Path:
+        """The key of ``own_certificate``."""
+        return self.keys / "server.key"
+
+    @property
     def fleet(self) -> Path:
         """The fleet repository, bare."""
         return self.root / "fleet.git"

@@ -28,6 +28,7 @@ RELEASE: Final = b"edgeferry-release"
 TRUST: Final = b"edgeferry-trust"
 REPORT: Final = b"edgeferry-report"
 JOIN: Final = b"edgeferry-join"
+ACCESS: Final = b"edgeferry-access"
 GIT: Final = b"git"
 """Namespaces: a signature made for one purpose is worthless for another."""
 
@@ -78,6 +79,15 @@ class SigningKey:
         """Return the private key in OpenSSH format: a secret."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
+    def dump_pem(self) -> bytes:
+        """Return the private key as TLS libraries read it: a secret."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        """The private key itself, to sign what is no SSH signature: a secret."""
+        return self._key
+
     @property
     def fingerprint(self) -> str:
         """``SHA256:…`` as ssh-keygen prints it."""
@@ -88,9 +98,19 @@ class SigningKey:
         signed = _string(namespace) + _string(b"") + _string(b"sha512")
         mark = self._key.sign(b"SSHSIG" + signed + _string(hashlib.sha512(message).digest()))
         blob = self._prefix + signed + _string(_string(b"ssh-ed25519") + _string(mark))
-        text = base64.b64encode(blob)
-        lines = b"\n".join(text[n : n + 70] for n in range(0, len(text), 70))
-        return b"%b\n%b\n%b\n" % (_BEGIN, lines, _END)
+        return armor(blob)
+
+
+def armor(blob: bytes) -> bytes:
+    """Return a binary signature in its armor."""
+    text = base64.b64encode(blob)
+    lines = b"\n".join(text[n : n + 70] for n in range(0, len(text), 70))
+    return b"%b\n%b\n%b\n" % (_BEGIN, lines, _END)
+
+
+def dearmor(armored: bytes) -> bytes:
+    """Return the binary form of a signature that ``SigningKey.sign`` made."""
+    return base64.b64decode(b"".join(armored.splitlines()[1:-1]))
 
 
 def verify(message: bytes, armored: bytes, namespace: bytes, allowed: Collection[str], where: str) -> str:

@@ -1,4 +1,4 @@
-"""``edgeferry cluster``: tokens and registrations, on the hub's machine."""
+"""``edgeferry cluster``: tokens and registrations on the hub's machine, documents in the working tree."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import click
 from agent.wire.errors import Stop
 from agent.wire.fields import write_time
 from agent.wire.signature import fingerprint
+from gitops.cli.cluster_documents import add, detach, label, label_pair, repository_option, write
 from gitops.cli.output import as_json, output_option, table
 from gitops.state_dir import StateDir
-from gitops.store import Registration, Store, StoredReport
+from gitops.store import JoinToken, Registration, Store, StoredReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +55,7 @@ def state_option(command: F) -> F:
 
 @click.group()
 def cluster() -> None:
-    """Register clusters and look at them, on the hub's machine."""
+    """Register clusters, look at them, and write their documents."""
 
 
 @cluster.command()
@@ -62,14 +63,19 @@ def cluster() -> None:
 @state_option
 @click.option("--hub-url", required=True, help="Address at which the cluster reaches the hub.")
 @click.option("--ttl", default="24h", show_default=True, help="How long the token is good: 30m, 24h, 7d.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="For the document that `adopt` writes.")
+@click.option("--replace", is_flag=True, help="Take the place of a machine that is registered under this name.")
 @output_option
-def token(name: str, state: Path, hub_url: str, ttl: str, output: str) -> None:
+def token(name: str, state: Path, hub_url: str, ttl: str, labels: tuple[str, ...], replace: bool, output: str) -> None:
     """Print the line that joins cluster NAME: paste it on the cluster.
 
-    The token in it is good once, for this cluster alone.
+    The token in it is good for one machine, as this cluster alone. Where the hub serves by a certificate of its own
+    authority, the line pins that authority by its hash.
 
     \b
     Examples:
+      edgeferry cluster token milan-01 --hub-url https://hub.example:8443 --label country=it
+      edgeferry cluster token milan-01 --hub-url https://hub.example:8443 --replace
       edgeferry cluster token milan-01 --state hub-state --hub-url https://hub.example:8443
       edgeferry cluster token milan-01 --hub-url https://hub.example:8443 --ttl 7d -o json
     """
@@ -83,8 +89,13 @@ def token(name: str, state: Path, hub_url: str, ttl: str, output: str) -> None:
     with _store(state, create=True) as store:
         from gitops.serve.identity import hash_secret
 
-        store.add_token(hash_secret(secret), name, expires, _user(), now)
+        wanted = dict(label_pair(one, "--label") for one in labels)
+        store.add_token(JoinToken(hash_secret(secret), name, expires, wanted, replace), _user(), now)
     command = f"edgeferry-agent join --hub {hub_url} --cluster {name}"
+    if hub_url.startswith("https://") and StateDir(state).own_certificate.exists():
+        from gitops.authority import Authority
+
+        command += f" --ca-hash {Authority.open(StateDir(state).keys).hash}"
     if output == "json":
         shown = {"cluster": name, "hub": hub_url, "token": secret, "expires": write_time(expires), "command": command}
         click.echo(as_json(shown))
@@ -162,14 +173,14 @@ def show(name: str, state: Path, events: int, output: str) -> None:
     if output == "json":
         click.echo(as_json(shown))
         return
-    for label, value in shown.items():
-        if label == "facts":
+    for head, value in shown.items():
+        if head == "facts":
             click.echo(f"facts: {', '.join(f'{fact}={text}' for fact, text in value.items()) or 'none'}")
         elif not isinstance(value, list):
-            click.echo(f"{label}: {value}")
-    for label in ("entries", "events"):
-        if shown[label]:
-            click.echo(f"\n{table([head.upper() for head in shown[label][0]], [row.values() for row in shown[label]])}")
+            click.echo(f"{head}: {value}")
+    for part in ("entries", "events"):
+        if shown[part]:
+            click.echo(f"\n{table([one.upper() for one in shown[part][0]], [row.values() for row in shown[part]])}")
 
 
 @cluster.command()
@@ -188,6 +199,28 @@ def revoke(name: str, state: Path) -> None:
         if not store.revoke(name, _user(), datetime.now(UTC)):
             raise _unknown(name)
     click.echo(f"{name} is revoked; what it runs goes on")
+
+
+@cluster.command()
+@click.argument("name")
+@state_option
+@repository_option
+def adopt(name: str, state: Path, repository: Path) -> None:
+    """Write the document of cluster NAME, which has joined, into the working tree, with the labels of its token.
+
+    \b
+    Examples:
+      edgeferry cluster adopt milan-01 --state /var/lib/edgeferry-hub --repository ~/models
+    """
+    with _store(state) as store:
+        registration = store.registration(name)
+    if registration is None:
+        raise _unknown(name)
+    click.echo(f"{write(repository, name, dict(registration.labels))}: commit and push it")
+
+
+for _command in (add, label, detach):
+    cluster.add_command(_command)
 
 
 @contextmanager

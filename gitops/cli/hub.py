@@ -58,6 +58,13 @@ def hub() -> None:
 )
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Private key, PEM.")
 @click.option(
+    "--tls-name",
+    "tls_names",
+    multiple=True,
+    metavar="HOST",
+    help="Serve TLS by a certificate of the hub's own authority for this name or address, in place of --tls-cert.",
+)
+@click.option(
     "--client-ca",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Take agents' certificates signed by this authority as their identity.",
@@ -80,6 +87,7 @@ def serve(
     watch: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
+    tls_names: tuple[str, ...],
     client_ca: Path | None,
     hook_secret_file: Path | None,
     verbose: bool,
@@ -89,6 +97,7 @@ def serve(
     \b
     Examples:
       edgeferry hub serve --source .
+      edgeferry hub serve --source https://git.example/models.git --listen 0.0.0.0:8443 --tls-name hub.example
       edgeferry hub serve --source ssh://git@git.example/models.git --state /var/lib/edgeferry-hub --listen 0.0.0.0:8460
       edgeferry hub serve --source . --fleet ssh://git@git.example/fleet.git
     """
@@ -97,13 +106,15 @@ def serve(
     host, _, port = listen.rpartition(":")
     if not port.isdigit() or not host:
         raise click.BadParameter("write it like 127.0.0.1:8460", param_hint="--listen")
-    if (tls_cert is None) != (tls_key is None) or (client_ca is not None and tls_cert is None):
-        raise click.UsageError("--tls-cert and --tls-key go together, and --client-ca needs them")
+    if (tls_cert is None) != (tls_key is None) or (tls_cert is not None and tls_names):
+        raise click.UsageError("--tls-cert and --tls-key go together, or --tls-name in place of both")
+    if client_ca is not None and tls_cert is None and not tls_names:
+        raise click.UsageError("--client-ca needs TLS: --tls-name, or --tls-cert and --tls-key")
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if verbose else logging.WARNING)
     secret = "" if hook_secret_file is None else hook_secret_file.read_text().strip()
-    listening = Listening(host, int(port), tls_cert, tls_key, client_ca, secret)
+    listening = Listening(host, int(port), tls_cert, tls_key, tls_names, client_ca, secret)
     home = FleetHome(fleet, fleet_branches)
     serve_hub(StateDir(state), MainSource(source, branch, path), home, listening, poll_s=poll_s, watch=watch)

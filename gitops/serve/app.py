@@ -61,13 +61,20 @@ class App:
     def __init__(self, view: HubView, notifier: Notifier) -> None:
         self.notifier = notifier
         self._view = view
-        self._roll = Roll(view.store)
+        self._roll = Roll(view.store, view.fleet, view.now)
         overlays = Overlays(view.clusters, view.objects, view.artifacts)
         self.polls = Polls(view, overlays, notifier, self._roll)
         self._rest = Starlette(
             routes=_routes(view, overlays, self._roll),
-            exception_handlers={EdgeferryError: _refuse, HTTPException: _refuse_http, Exception: _break},
+            exception_handlers={EdgeferryError: self._refuse, HTTPException: _refuse_http, Exception: _break},
         )
+
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        answer = await _refuse(request, error)
+        if isinstance(error, Unauthenticated):
+            # A site whose clock is wrong learns here for which time to sign its access tokens.
+            answer.headers["edgeferry-time"] = str(int(self._view.now().timestamp()))
+        return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run through start and stop."""
@@ -126,7 +133,7 @@ def create_app(view: HubView, notifier: Notifier | None = None) -> App:
 
 
 def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
-    registration, reports = Registration(view, overlays), Reports(view, roll)
+    registration, reports = Registration(view, overlays, roll), Reports(view, roll)
     git, registry = GitHttp(view, overlays, roll), Registry(view, overlays, roll)
     pushes = Pushes(view, registry)
     hooks, status = Hooks(view), Status(view)
@@ -153,6 +160,8 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
     return [
         Route(PATH.decode(), poll),
         Route("/v1/register", registration.post, methods=["POST"]),
+        Route("/v1/certificate", registration.certificate, methods=["POST"]),
+        Route("/v1/authority", registration.authority),
         Route("/v1/reports", reports.post, methods=["POST"]),
         Route("/v1/status", status.get),
         Route("/git/{cluster}/info/refs", git.refs),

@@ -30,6 +30,13 @@ class TokenRefused(Refusal):
     status = 401
 
 
+class NameTaken(Refusal):
+    """Another machine is registered under the name, and the token is not one that replaces it."""
+
+    code = "EF3151"
+    status = 409
+
+
 class NotFound(Refusal):
     """Nothing stands there, or nothing that this cluster may see."""
 

@@ -1,4 +1,4 @@
-"""Who asks: a cluster by its certificate or its credential, or a person by the operator token."""
+"""Who asks: a cluster by its certificate or an access token, or a person by the operator token."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 
@@ -15,7 +15,21 @@ from gitops.serve.faults import Unauthenticated
 from gitops.serve.registered import Registered
 
 CERTIFICATE: Final = "edgeferry.certificate"
-"""Key of the ASGI scope's state: (name, key) that the client proved in the TLS handshake, or None."""
+"""Key of the ASGI scope's state: the ``Certificate`` that the client proved in the TLS handshake, or None."""
+
+
+class Certificate(NamedTuple):
+    """A client certificate whose chain and key the handshake proved.
+
+    Attributes:
+        name: common name.
+        key: ``ssh-ed25519 AAAA…``; empty for a key of another kind.
+        until: its last second, since 1970: connections live longer than certificates.
+    """
+
+    name: str
+    key: str
+    until: float
 
 
 SIGNATURE_HEADER: Final = "Edgeferry-Signature"
@@ -39,18 +53,18 @@ def read_signature(header: str, where: str) -> bytes:
 
 
 def hash_secret(secret: str) -> bytes:
-    """Return what the store keeps of a token or credential; both are random, so a plain hash does."""
+    """Return what the store keeps of a token; it is random, so a plain hash does."""
     return hashlib.sha256(secret.encode()).digest()
 
 
-def identify(certificate: tuple[str, str] | None, authorization: str, registered: Registered) -> str:
+def identify(certificate: Certificate | None, authorization: str, registered: Registered) -> str:
     """Return the registered cluster that asks.
 
-    A client certificate counts before a credential: its name must be registered, with the key of the
-    certificate. A credential comes as ``Bearer CREDENTIAL``, or as ``Basic CLUSTER:CREDENTIAL`` for stock Git.
+    A client certificate counts before an access token: its name must be registered, with the key of the
+    certificate. A token comes as ``Bearer TOKEN``, or as ``Basic CLUSTER:TOKEN`` for stock Git.
 
     Args:
-        certificate: name and key that the TLS handshake proved; None without a certificate.
+        certificate: that the TLS handshake proved; None without one.
         authorization: the header; empty for none.
         registered: who may ask.
 
@@ -63,10 +77,10 @@ def identify(certificate: tuple[str, str] | None, authorization: str, registered
         scheme, _, value = authorization.partition(" ")
         claimed, secret = _basic(value) if scheme.lower() == "basic" else (None, value.strip())
         known = scheme.lower() in ("basic", "bearer")
-        found = registered.with_credential(hash_secret(secret), claimed) if known else None
+        found = registered.with_token(secret, claimed) if known else None
     if found is None:
         raise Unauthenticated(
-            "no certificate or credential of a registered cluster", do="join again, or ask who runs the hub"
+            "no certificate or access token of a registered cluster", do="join again, or ask who runs the hub"
         )
     return found
 

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from agent.wire.errors import EdgeferryError
 from agent.wire.overlay import MEDIA_TYPE, pack
 from gitops.serve.faults import PROBLEM, BadRequest, Broken, NothingPublished, Unauthenticated, problem, status_of
-from gitops.serve.identity import identify
+from gitops.serve.identity import Certificate, identify
 from gitops.serve.notifier import Notifier
 from gitops.serve.overlays import Overlays
 from gitops.serve.registered import Roll
@@ -45,13 +45,13 @@ class Ask:
         query: of the URL.
         known: ``If-None-Match``: the overlay that the agent has; empty for none.
         authorization: the header; empty for none.
-        certificate: name and key that the TLS handshake proved; None without a certificate.
+        certificate: that the TLS handshake proved; None without one.
     """
 
     query: bytes
     known: bytes
     authorization: bytes
-    certificate: tuple[str, str] | None
+    certificate: Certificate | None
 
 
 class Asker(Protocol):
@@ -158,7 +158,8 @@ class Poll:
     def _refuse(self, error: EdgeferryError) -> None:
         headers = b"content-type: %b\r\n" % PROBLEM
         if isinstance(error, Unauthenticated):
-            headers += b'www-authenticate: Bearer realm="edgeferry"\r\n'
+            now = int(self._polls.view.now().timestamp())
+            headers += b'www-authenticate: Bearer realm="edgeferry"\r\nedgeferry-time: %d\r\n' % now
         self._reply(status_of(error), headers, problem(error))
 
     def _identify(self) -> str:

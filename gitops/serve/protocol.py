@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gitops.serve.identity import CERTIFICATE
+from gitops.serve.identity import CERTIFICATE, Certificate
 from gitops.serve.poll import PATH, Ask, Poll, Polls
 
 MOST_HEADER_BYTES: Final = 32 << 10
@@ -52,7 +52,7 @@ class HubProtocol(HttpToolsProtocol):
         self._poll: Poll | None = None  # that is to be answered yet
         self._message_is_poll = False
         self._keep_alive = True
-        self._certificate: tuple[str, str] | None = None
+        self._certificate: Certificate | None = None
         self._in_headers = True
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -218,11 +218,8 @@ class HubProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-def _certificate(transport: asyncio.Transport) -> tuple[str, str] | None:
-    """Return common name and OpenSSH key of the certificate that the client proved; None without one.
-
-    A key that is not ed25519 gives an empty key, which fits no registration.
-    """
+def _certificate(transport: asyncio.Transport) -> Certificate | None:
+    """Return the certificate that the client proved; None without one."""
     session: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     encoded = None if session is None else session.getpeercert(binary_form=True)
     if not encoded:
@@ -230,7 +227,7 @@ def _certificate(transport: asyncio.Transport) -> tuple[str, str] | None:
     certificate = x509.load_der_x509_certificate(encoded)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     name = str(names[0].value) if len(names) == 1 else ""
-    key = certificate.public_key()
+    until, key = certificate.not_valid_after_utc.timestamp(), certificate.public_key()
     if not isinstance(key, Ed25519PublicKey):
-        return name, ""
-    return name, key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        return Certificate(name, "", until)
+    return Certificate(name, key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(), until)

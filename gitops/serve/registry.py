@@ -9,7 +9,7 @@ Source: OCI distribution specification 1.1; RFC 9110 for ranges.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -71,7 +71,8 @@ class Registry:
             repository, reference = request.path_params["repository"], request.path_params["reference"]
             wanted = await run_in_threadpool(resolve, self._view.artifacts, repository, reference)
         else:
-            wanted = await self._granted(request, request.path_params["reference"])
+            wanted = request.path_params["reference"]
+            await self._granted(request, wanted)
         data = await run_in_threadpool(self._manifest_bytes, wanted)
         self._view.artifacts.note_use(wanted)
         try:
@@ -114,8 +115,7 @@ class Registry:
     async def blob(self, request: Request) -> Response:
         """Answer ``GET|HEAD /v2/REPOSITORY/blobs/DIGEST``, whole or one range of it."""
         wanted = request.path_params["reference"]
-        if not self.is_operator(request):
-            await self._granted(request, wanted)
+        who = None if self.is_operator(request) else await self._granted(request, wanted)
         size = await run_in_threadpool(self._view.artifacts.size_bytes, wanted)
         tag = f'"{wanted}"'
         head = {**VERSION, "docker-content-digest": wanted, "etag": tag, "accept-ranges": "bytes"}
@@ -133,7 +133,9 @@ class Registry:
         if request.method == "HEAD":
             return Response(status_code=status, headers=head, media_type=kind)
         file = await run_in_threadpool(self._view.artifacts.open_blob, wanted)
-        return StreamingResponse(_read(file, span), status, head, kind)
+        identity = None if who is None else self._roll.recent.by_name.get(who)
+        still = None if who is None else lambda: self._roll.recent.by_name.get(who) == identity
+        return StreamingResponse(_read(file, span, still), status, head, kind)
 
     def _manifest_bytes(self, wanted: str) -> bytes:
         try:
@@ -157,7 +159,7 @@ class Registry:
             self._overlays.refers, cluster, repository, wanted
         ):
             raise NoSuchBlob(f"{wanted[:80]!r} is not in a release of this cluster", do="take the newest release first")
-        return wanted
+        return cluster
 
 
 def read_range(header: str, size: int) -> Span | None:
@@ -202,11 +204,14 @@ def referrers(store: ArtifactStore, repository: str, subject: str) -> list[dict[
     return found
 
 
-async def _read(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
+async def _read(file: BinaryIO, span: Span, still: Callable[[], bool] | None) -> AsyncIterator[bytes]:
+    """Give the bytes; a cluster that is revoked meanwhile gets no more of them."""
     with file:
         await run_in_threadpool(file.seek, span.first)
         left = span.end - span.first
         while left:
+            if still is not None and not still():
+                raise OSError("the cluster was revoked while it read")
             chunk = await run_in_threadpool(file.read, min(left, _CHUNK_BYTES))
             if not chunk:
                 raise OSError("a blob became shorter while it was read")

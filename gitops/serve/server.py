@@ -48,11 +48,13 @@ class Tls:
         certificate: the hub's, with its chain.
         key: the certificate's: a secret.
         client_authority: signs the certificates of agents; None where TLS proves nobody.
+        own_authority: another that does: the hub's own.
     """
 
     certificate: Path
     key: Path
     client_authority: Path | None = None
+    own_authority: Path | None = None
 
 
 class Server:
@@ -70,7 +72,7 @@ class Server:
     """
 
     def __init__(self, app: App, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None) -> None:
-        context = None if tls is None else _context(tls)
+        self._tls, self._context = tls, None if tls is None else _context(tls)
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"{'http' if tls is None else 'https'}://{_bracketed(host)}:{self.port}"
@@ -89,10 +91,20 @@ class Server:
             backlog=_BACKLOG,
         )
         config.load()
-        config.ssl = context
+        config.ssl = self._context
         config.http_protocol_class = partial(HubProtocol, app.polls)  # type: ignore[assignment]  # uvicorn calls it
         self._server = _Uvicorn(config)
         self._thread: threading.Thread | None = None
+
+    def renew(self) -> None:
+        """Take the certificate that stands in the files now for connections from now on.
+
+        Raises:
+            BadTls: the files cannot be used; what was in use stays.
+        """
+        if self._tls is not None and self._context is not None:
+            _context(self._tls)
+            self._context.load_cert_chain(self._tls.certificate, self._tls.key)
 
     def start(self) -> None:
         """Serve in a thread; return when requests are answered.
@@ -151,10 +163,11 @@ def _context(tls: Tls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(tls.certificate, tls.key)
-        if tls.client_authority is not None:
-            # Optional: stock Git and `join` come without a certificate, and prove themselves otherwise.
-            context.verify_mode = ssl.CERT_OPTIONAL
-            context.load_verify_locations(tls.client_authority)
+        for authority in (tls.client_authority, tls.own_authority):
+            if authority is not None:
+                # Optional: stock Git and `join` come without a certificate, and prove themselves otherwise.
+                context.verify_mode = ssl.CERT_OPTIONAL
+                context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as error:
         raise BadTls(f"cannot be used: {error}", where=str(tls.certificate), do="check the files") from None
     return context

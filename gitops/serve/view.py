@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import pygit2
 
 from gitops.artifacts import ArtifactStore
+from gitops.authority import Authority
 from gitops.changes import Published
 from gitops.store import Store
 
@@ -96,6 +97,7 @@ class HubView:
         trust: gives the newest trust document.
         state: gives what ``/v1/status`` shows besides what the clusters said.
         wake: tells the hub's loop that there is something to do, and why; returns at once.
+        authority: signs agents' certificates; None for a hub without.
         operator_token: what people show; empty refuses everybody.
         hook_secrets: source name → secret of its webhook; ``""`` for hooks without a source. A hook with no
             secret is taken from anybody: it only makes the hub look.
@@ -111,6 +113,7 @@ class HubView:
     trust: Callable[[], TrustFiles]
     state: Callable[[], HubState]
     wake: Callable[[str], None]
+    authority: Authority | None = None
     operator_token: str = ""
     hook_secrets: Mapping[str, str] = field(default_factory=dict)
     now: Callable[[], datetime] = utc_now

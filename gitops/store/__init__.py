@@ -6,9 +6,9 @@ Losing it costs every site a new join; nothing that runs stops. All that decides
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agent.wire.facts import Fact
 from agent.wire.report import Event, Report
@@ -23,21 +23,45 @@ class Registration:
         key: the agent's public key, ``ssh-ed25519 AAAA…``.
         joined_at: when it registered last.
         seen_at: when it asked or reported last; None before the first time.
+        labels: that its join token carried.
     """
 
     name: str
     key: str
     joined_at: datetime
     seen_at: datetime | None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a cluster proves itself by: the key that it registered, or its credential."""
+    """What a cluster proves itself by: the key that it registered."""
 
     name: str
     key: str
-    credential_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """One join token: for one cluster, one use, until it expires.
+
+    Attributes:
+        sha256: of the token; the token itself is kept nowhere.
+        cluster: that may join by it.
+        expires_at: UTC.
+        labels: for the cluster's document, when it is adopted.
+        replace: it may take the place of a cluster that is registered with another key.
+    """
+
+    sha256: bytes
+    cluster: str
+    expires_at: datetime
+    labels: Mapping[str, str] = field(default_factory=dict)
+    replace: bool = False
+
+
+Joined = Literal["joined", "refused", "taken"]
+"""A join's outcome: ``taken``, where another key is registered under the name and the token does not replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +118,32 @@ class Store(Protocol):
     def identities(self) -> tuple[Identity, ...]:
         """Return what every registered cluster proves itself by."""
 
-    def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
-        """Keep a join token: for one cluster, one use, until it expires."""
+    def add_token(self, token: JoinToken, by: str, now: datetime) -> None:
+        """Keep a join token."""
 
     def join(
         self,
         token_sha256: bytes,
         cluster: str,
         key: str,
-        credential_sha256: bytes,
         facts: tuple[Fact, ...],
         now: datetime,
         *,
         proven: bool = False,
-    ) -> bool:
-        """Take the token and register the cluster, both or neither; an earlier registration is replaced.
+    ) -> Joined:
+        """Take the token and register the cluster, both or neither.
 
         Args:
             token_sha256: of the token that was shown.
             cluster: who joins.
             key: its public key.
-            credential_sha256: of what it is given.
             facts: what it says of itself.
             now: by the hub's clock.
             proven: who asks has the private key.
 
         Returns:
-            Whether the token was good: known, of this cluster, not expired, and not used; or used already, where the
-            registered key is this one, and proven: an answer that was lost costs no token.
+            ``refused`` for a token that is unknown, of another cluster, expired, or used; one that was used is good
+            once more where the registered key is this one, and proven: an answer that was lost costs no token.
         """
 
     def revoke(self, cluster: str, by: str, now: datetime) -> bool:

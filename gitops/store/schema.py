@@ -74,5 +74,20 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
         "INSERT INTO marks (name, value) VALUES ('registrations', 0), ('changes', 0)",
     ),
+    (
+        """CREATE TABLE registrations (
+            name TEXT PRIMARY KEY,
+            key TEXT NOT NULL,
+            joined_at INTEGER NOT NULL,
+            seen_at INTEGER,
+            labels TEXT NOT NULL
+        )""",
+        "INSERT INTO registrations SELECT name, key, joined_at, seen_at, '{}' FROM clusters",
+        "DROP TABLE clusters",
+        "ALTER TABLE registrations RENAME TO clusters",
+        "ALTER TABLE tokens ADD COLUMN used_by TEXT",
+        "ALTER TABLE tokens ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE tokens ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 """Version n of the database is what the first n steps make. Steps are only ever added."""

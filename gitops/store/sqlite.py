@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from agent.wire.canonical import canonical
 from agent.wire.facts import Fact, decode_fact, encode_fact
 from agent.wire.fields import Fields
 from agent.wire.report import Report, decode_report
-from gitops.store import Audit, Identity, Registration, StoredEvent, StoredReport
+from gitops.store import Audit, Identity, Joined, JoinToken, Registration, StoredEvent, StoredReport
 from gitops.store.database import Database
 from gitops.store.event_log import put_events, read_events, read_newest_events
 from gitops.store.matters import what_matters
@@ -45,14 +46,14 @@ class SqliteStore:
 
     def registrations(self) -> tuple[Registration, ...]:
         """See ``Store``."""
-        rows = self._db.read().execute("SELECT name, key, joined_at, seen_at FROM clusters ORDER BY name")
+        rows = self._db.read().execute("SELECT name, key, joined_at, seen_at, labels FROM clusters ORDER BY name")
         return tuple(self._registration(*row) for row in rows)
 
     def registration(self, cluster: str) -> Registration | None:
         """See ``Store``."""
         row = (
             self._db.read()
-            .execute("SELECT name, key, joined_at, seen_at FROM clusters WHERE name = ?", (cluster,))
+            .execute("SELECT name, key, joined_at, seen_at, labels FROM clusters WHERE name = ?", (cluster,))
             .fetchone()
         )
         return None if row is None else self._registration(*row)
@@ -64,48 +65,60 @@ class SqliteStore:
 
     def identities(self) -> tuple[Identity, ...]:
         """See ``Store``."""
-        return tuple(Identity(*row) for row in self._db.read().execute("SELECT name, key, credential FROM clusters"))
+        return tuple(Identity(*row) for row in self._db.read().execute("SELECT name, key FROM clusters"))
 
-    def add_token(self, token_sha256: bytes, cluster: str, expires_at: datetime, by: str, now: datetime) -> None:
+    def add_token(self, token: JoinToken, by: str, now: datetime) -> None:
         """See ``Store``."""
         with self._db.write() as db:
             db.execute("DELETE FROM tokens WHERE expires_at <= ?", (_seconds(now),))
             db.execute(
-                "INSERT INTO tokens (sha256, cluster, expires_at) VALUES (?, ?, ?)",
-                (token_sha256, cluster, _seconds(expires_at)),
+                "INSERT INTO tokens (sha256, cluster, expires_at, labels, replaces) VALUES (?, ?, ?, ?, ?)",
+                (
+                    token.sha256,
+                    token.cluster,
+                    _seconds(token.expires_at),
+                    json.dumps(dict(token.labels), sort_keys=True),
+                    int(token.replace),
+                ),
             )
-            _audit(db, Audit(now, by, "token", f"cluster/{cluster}"))
+            _audit(db, Audit(now, by, "token", f"cluster/{token.cluster}"))
 
     def join(
         self,
         token_sha256: bytes,
         cluster: str,
         key: str,
-        credential_sha256: bytes,
         facts: tuple[Fact, ...],
         now: datetime,
         *,
         proven: bool = False,
-    ) -> bool:
+    ) -> Joined:
         """See ``Store``."""
         with self._db.write() as db:
-            taken = db.execute(
-                "UPDATE tokens SET used_at = ? WHERE sha256 = ? AND cluster = ? AND expires_at > ? AND (used_at IS NULL"
-                " OR (? AND EXISTS (SELECT 1 FROM clusters WHERE name = ? AND key = ?)))",
-                (_seconds(now), token_sha256, cluster, _seconds(now), proven, cluster, key),
-            )
-            if taken.rowcount != 1:
-                return False
+            found = db.execute(
+                "SELECT labels, replaces, used_by FROM tokens WHERE sha256 = ? AND cluster = ? AND expires_at > ?",
+                (token_sha256, cluster, _seconds(now)),
+            ).fetchone()
+            if found is None or (found[2] is not None and not (proven and found[2] == key)):
+                return "refused"
+            known = db.execute("SELECT key FROM clusters WHERE name = ?", (cluster,)).fetchone()
+            if known is not None and known[0] != key and not found[1]:
+                return "taken"
+            if found[2] is not None and (known is None or known[0] != key):
+                return "refused"  # revoked or replaced since: the same token does not bring it back
             db.execute(
-                "INSERT INTO clusters (name, key, credential, joined_at) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO"
-                " UPDATE SET key = excluded.key, credential = excluded.credential, joined_at = excluded.joined_at",
-                (cluster, key, credential_sha256, _seconds(now)),
+                "UPDATE tokens SET used_at = ?, used_by = ? WHERE sha256 = ?", (_seconds(now), key, token_sha256)
+            )
+            db.execute(
+                "INSERT INTO clusters (name, key, joined_at, labels) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO"
+                " UPDATE SET key = excluded.key, joined_at = excluded.joined_at, labels = excluded.labels",
+                (cluster, key, _seconds(now), found[0]),
             )
             if facts:
                 _put_facts(db, cluster, facts)
             _mark_registrations(db)
             _audit(db, Audit(now, f"cluster/{cluster}", "joined", f"cluster/{cluster}"))
-        return True
+        return "joined"
 
     def revoke(self, cluster: str, by: str, now: datetime) -> bool:
         """See ``Store``."""
@@ -229,9 +242,9 @@ class SqliteStore:
                 )
             self._seen_written.update((cluster, at) for at, cluster in due)
 
-    def _registration(self, name: str, key: str, joined_at: int, seen_at: int | None) -> Registration:
+    def _registration(self, name: str, key: str, joined_at: int, seen_at: int | None, labels: str) -> Registration:
         seen = max(self._seen.get(name, 0), seen_at or 0)
-        return Registration(name, key, _time(joined_at), _time(seen) if seen else None)
+        return Registration(name, key, _time(joined_at), _time(seen) if seen else None, json.loads(labels))
 
 
 def _put_facts(db: sqlite3.Connection, cluster: str, facts: tuple[Fact, ...]) -> None:

@@ -30,6 +30,7 @@ from agent.fetch import (
 from agent.fetch_folder import FolderTransport, fleet_path
 from agent.fetch_git import GitFailed
 from agent.http import Connection, UnexpectedAnswer, Unreachable
+from agent.proof import Fixed
 from agent.verify import Accepted, accept
 from agent.wire.errors import Retry
 from agent.wire.overlay import MEDIA_TYPE, Limits, OverlayRefused, pack
@@ -68,7 +69,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def transport(hub: Hub, state: Path) -> Transport:
-    return open_transport(Config(CLUSTER, FLEET, hub=hub.url), hub.join(CLUSTER), state)
+    return open_transport(Config(CLUSTER, FLEET, hub=hub.url), Fixed(hub.join(CLUSTER)), state)
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -139,7 +140,7 @@ def test_a_wake_at_any_moment_is_not_lost(hub: Hub, tmp_path: Path, seed: int) -
 
 def test_polls_share_one_connection(tmp_path: Path) -> None:
     with serving(lambda _: Reply(304)) as server:
-        line = HubTransport(Connection(Origin.parse(server.url)), "secret")
+        line = HubTransport(Connection(Origin.parse(server.url)), Fixed("secret"))
         assert [line.poll("abc", 0) for _ in range(5)] == [None] * 5
         assert server.connections == 1
         assert {asked.headers["if-none-match"] for asked in server.asked} == {'"abc"'}
@@ -182,7 +183,7 @@ def overlay_reply(body: bytes, tag: str = '"r1"', kind: str = MEDIA_TYPE) -> Rep
 )  # fmt: skip
 def test_what_is_no_overlay_is_a_coded_fault(reply: Reply, fault: Any) -> None:
     with serving(lambda _: reply) as server:
-        line = HubTransport(Connection(Origin.parse(server.url)), "", Limits(total_bytes=200_000))
+        line = HubTransport(Connection(Origin.parse(server.url)), Fixed(""), Limits(total_bytes=200_000))
         with pytest.raises(fault) as caught:
             line.poll("", 0)
     assert "retry-after" not in reply.headers or caught.value.delay_s == 33
@@ -196,7 +197,7 @@ def test_what_is_refused_is_said_once_and_then_waited_out() -> None:
         return overlay_reply(b"rubbish" if current == '"bad"' else pack(FILES), current)
 
     with serving(answer) as server:
-        line = HubTransport(Connection(Origin.parse(server.url)), "")
+        line = HubTransport(Connection(Origin.parse(server.url)), Fixed(""))
         with pytest.raises(OverlayRefused):
             line.poll("old", 0)
         assert line.poll("old", 0) is None and line.poll("old", 0) is None
@@ -205,7 +206,9 @@ def test_what_is_refused_is_said_once_and_then_waited_out() -> None:
 
 def test_a_server_that_accepts_and_says_nothing_does_not_hold_the_agent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        line = HubTransport(Connection(Origin.parse(f"http://127.0.0.1:{silent.getsockname()[1]}"), timeout_s=0.2), "")
+        line = HubTransport(
+            Connection(Origin.parse(f"http://127.0.0.1:{silent.getsockname()[1]}"), timeout_s=0.2), Fixed("")
+        )
         with pytest.raises(Unreachable, match="in time"):
             line.poll("", 0)
 
@@ -225,7 +228,7 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hold_the_agent() -> Non
 )
 def test_a_bad_address_is_refused_and_its_password_not_quoted(tmp_path: Path, url: str) -> None:
     with pytest.raises((BadUrl, BadConfig)) as caught:
-        open_transport(Config(CLUSTER, FLEET, hub=url), "", tmp_path)
+        open_transport(Config(CLUSTER, FLEET, hub=url), Fixed(""), tmp_path)
     assert "pw" not in str(caught.value)
 
 
@@ -270,7 +273,7 @@ def fleet(tmp_path: Path) -> FleetGit:
 
 def from_git(fleet: FleetGit, state: Path, ref: str = "main", **more: Any) -> Transport:
     (state / "s").mkdir(exist_ok=True)
-    return open_transport(Config(CLUSTER, FLEET, **{"git": fleet.url, "git_ref": ref, **more}), "", state / "s")
+    return open_transport(Config(CLUSTER, FLEET, **{"git": fleet.url, "git_ref": ref, **more}), Fixed(""), state / "s")
 
 
 def test_an_overlay_at_the_root_of_a_branch_is_read(fleet: FleetGit, tmp_path: Path) -> None:
@@ -454,19 +457,19 @@ def test_a_hubs_own_git_is_read_with_the_credential_that_stands_on_no_command_li
     credential = hub.join(CLUSTER)
     hub.publish(CLUSTER, FILES)
     config = Config(CLUSTER, FLEET, hub=hub.url, git=f"{hub.url}/git/{CLUSTER}")
-    received = open_transport(config, credential, tmp_path).poll("", 0)
+    received = open_transport(config, Fixed(credential), tmp_path).poll("", 0)
     assert received is not None and received.files == FILES
     for path in (tmp_path / "fleet.git").rglob("*"):
         assert not path.is_file() or credential.encode() not in path.read_bytes()
     with pytest.raises(CredentialRefused):
-        open_transport(config, "wrong", tmp_path).poll("", 0)
+        open_transport(config, Fixed("wrong"), tmp_path).poll("", 0)
 
 
 def test_another_host_never_sees_the_hubs_credential(tmp_path: Path) -> None:
     with serving(lambda _: Reply(401, b"", {"www-authenticate": "Basic realm=x"})) as server:
         config = Config(CLUSTER, FLEET, hub="https://hub.example", git=f"{server.url}/fleet.git", git_ref="main")
         with pytest.raises(CredentialRefused):
-            open_transport(config, "secret", tmp_path).poll("", 0)
+            open_transport(config, Fixed("secret"), tmp_path).poll("", 0)
         assert server.asked and not any("authorization" in asked.headers for asked in server.asked)
 
 
@@ -511,7 +514,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 def test_a_folder_is_read_and_its_changes_are_seen(tmp_path: Path, below: str) -> None:
     write(tmp_path / below, FILES)
     (tmp_path / ".git").mkdir()
-    line = open_transport(Config(CLUSTER, FLEET, folder=str(tmp_path)), "", tmp_path)
+    line = open_transport(Config(CLUSTER, FLEET, folder=str(tmp_path)), Fixed(""), tmp_path)
     received = line.poll("", 0)
     assert received is not None and received.files == FILES and accepted(received) == 7
     assert line.poll(received.revision, 0) is None

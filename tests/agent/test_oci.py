@@ -34,6 +34,7 @@ from agent.oci import (
     RegistryRefuses,
     read_logins,
 )
+from agent.proof import Fixed
 from agent.sources import Sources
 from agent.stage import FILE, SiteBytes
 from agent.wire.canonical import canonical, digest
@@ -269,7 +270,7 @@ def test_a_redirect_to_another_host_gets_no_secret() -> None:
             return Reply(307, b"moved", {"location": f"{elsewhere.url}/bucket/blob?signature=x"})
 
         with serving(answer) as server:
-            client = registry(server, authorization="Bearer credential")
+            client = registry(server, authorization=lambda: "Bearer credential")
             assert pull(client) == BLOB == pull(client, 1000)
         assert all("authorization" not in asked.headers for asked in elsewhere.asked)
         assert elsewhere.asked[0].path == "/bucket/blob?signature=x"
@@ -283,7 +284,7 @@ def test_a_redirect_within_the_registry_keeps_the_credential() -> None:
         return ranged(asked) if asked.headers.get("authorization") == "Bearer credential" else Reply(401)
 
     with serving(answer) as server:
-        assert pull(registry(server, authorization="Bearer credential")) == BLOB
+        assert pull(registry(server, authorization=lambda: "Bearer credential")) == BLOB
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_a_circle_of_redirects_ends() -> None:
 
 def staged(state: Path, ref: str, data: bytes = BLOB, **settings: Any) -> bytes:
     config = Config("milan-01", "f-1", **settings)
-    site = SiteBytes(Content(state / "content", 0), Sources(config, "credential", state))
+    site = SiteBytes(Content(state / "content", 0), Sources(config, Fixed("credential"), state))
     entry = Entry(
         "model",
         "reader",
@@ -465,7 +466,7 @@ def test_a_real_registry_is_spoken_to(tmp_path: Path, docker_registry: str) -> N
     partial.write_bytes(BLOB[:100_000])
     partial.with_name(f"{partial.name}.mark").write_text("100000")
     told: list[int] = []
-    staged = SiteBytes(content, Sources(Config("milan-01", "f-1"), "", tmp_path / "state")).stage(
+    staged = SiteBytes(content, Sources(Config("milan-01", "f-1"), Fixed(""), tmp_path / "state")).stage(
         entry, {}, told.append
     )
     assert staged.model is not None and staged.model.read_bytes() == BLOB
@@ -506,7 +507,7 @@ def test_a_real_hub_gives_what_the_clusters_release_names_and_goes_on_where_it_w
         entry = Entry("model", "reader", "1.0.0", "file", "sha256:" + "e" * 64, artifacts=(packed,))
         content = Content(tmp_path / "state" / "content", 0)
         config = Config("milan-01", "fleet-1", hub=hub.url)
-        site = SiteBytes(content, Sources(config, credential, tmp_path / "state"))
+        site = SiteBytes(content, Sources(config, Fixed(credential), tmp_path / "state"))
         with pytest.raises(NotInRegistry):
             site.stage(entry, {})
         hub.publish("milan-01", None, entry)

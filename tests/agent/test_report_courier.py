@@ -15,6 +15,7 @@ import pytest
 from agent.courier import SIGNATURE_HEADER, Courier, FolderPost, HubPost
 from agent.http import Connection, Origin
 from agent.outbox import pending
+from agent.proof import Fixed
 from agent.speak import DETAIL_MS, Voice, kept_report, speak
 from agent.wire.report import Report, decode_report
 from agent.wire.report_delta import ACCEPTS_HEADER, whole
@@ -83,7 +84,7 @@ def edge(tmp_path: Path) -> Edge:
 
 @pytest.fixture
 def courier(hub: Hub) -> Iterator[Courier]:
-    one = Courier(HubPost(Connection(Origin.parse(hub.url)), "the-credential"), KEY, lambda: None)
+    one = Courier(HubPost(Connection(Origin.parse(hub.url)), Fixed("the-credential")), KEY, lambda: None)
     yield one
     one.close()
 
@@ -188,7 +189,7 @@ def test_events_that_could_not_be_sent_come_after_a_restart(edge: Edge, hub: Hub
     hub.status = 204
     edge.start()
     edge.look()
-    second = Courier(HubPost(Connection(Origin.parse(hub.url)), ""), KEY, lambda: None)
+    second = Courier(HubPost(Connection(Origin.parse(hub.url)), Fixed("")), KEY, lambda: None)
     say(edge, voice(), second)
     until(lambda: bool(hub.reports))
     assert [event.number for event in hub.reports[0].events] == [1, 2, 3, 4]
@@ -197,7 +198,7 @@ def test_events_that_could_not_be_sent_come_after_a_restart(edge: Edge, hub: Hub
 
 
 def test_a_hub_that_is_away_holds_up_nothing_and_is_left_alone_for_a_while(edge: Edge, tmp_path: Path) -> None:
-    closed = Courier(HubPost(Connection(Origin.parse("http://127.0.0.1:9")), ""), KEY, lambda: None)
+    closed = Courier(HubPost(Connection(Origin.parse("http://127.0.0.1:9")), Fixed("")), KEY, lambda: None)
     edge.settle(edge.release(model()))
     say(edge, voice(), closed)
     until(lambda: closed.fault is not None)

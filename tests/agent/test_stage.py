@@ -24,6 +24,7 @@ from agent.content import Content, DiskFull
 from agent.http import Unreachable
 from agent.oci import OCI_MANIFEST, BadReference, NotInRegistry, OtherBytes, Stream
 from agent.partial import Partial, mark_of
+from agent.proof import Fixed
 from agent.sources import Sources
 from agent.stage import FILE, BadArtifact, SiteBytes, UnknownMediaType
 from agent.tree import ArtifactRefused, fingerprint
@@ -76,7 +77,7 @@ def of(*artifacts: Artifact) -> Entry:
 def site(state: Path, store: Path | str, reserve_bytes: int = 0, **settings: object) -> tuple[SiteBytes, Content]:
     config = Config("milan-01", "f-1", store=str(store), **settings)  # type: ignore[arg-type]  # names are fields
     content = Content(state / "content", reserve_bytes)
-    return SiteBytes(content, Sources(config, "secret", state)), content
+    return SiteBytes(content, Sources(config, Fixed("secret"), state)), content
 
 
 @pytest.fixture

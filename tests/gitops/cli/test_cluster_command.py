@@ -35,7 +35,7 @@ def state(tmp_path: Path) -> Path:
 
 def join(state: Path, token: str) -> None:
     store = SqliteStore(state / "hub.sqlite")
-    assert store.join(hash_secret(token), "milan-01", KEY.public, b"c", (), datetime.now(UTC))
+    assert store.join(hash_secret(token), "milan-01", KEY.public, (), datetime.now(UTC)) == "joined"
     digest = "sha256:" + "a" * 64
     entry = EntryReport("model", "digits", "1.0.0", digest, digest, "current")
     events = tuple(Event(number, NOW, "switched", "model/digits") for number in (1, 2, 3))

@@ -14,15 +14,18 @@ from typing import Any
 import pygit2
 import pytest
 
+from agent.wire.access import sign_access
 from agent.wire.release import NAME, Entry, Release, encode_release
 from agent.wire.signature import SigningKey
 from agent.wire.trust import Trust, sign_trust
 from gitops.artifacts import ArtifactStore
+from gitops.authority import Authority
 from gitops.serve.app import create_app
 from gitops.serve.identity import hash_secret
 from gitops.serve.notifier import Notifier
 from gitops.serve.server import Server, Tls
 from gitops.serve.view import HubState, HubView, TrustFiles, git_objects
+from gitops.store import JoinToken
 from gitops.store.sqlite import SqliteStore
 
 NOW = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
@@ -51,6 +54,7 @@ class Hub:
         self.repository = pygit2.init_repository(str(self.root / "fleet.git"), bare=True)
         self.store = SqliteStore(self.root / "hub.sqlite")
         self.artifacts = ArtifactStore.open(self.root / "artifacts")
+        self.authority = Authority.open(self.root / "keys", create=True)
         self.commits: dict[str, str] = {}
         self.keys: dict[str, SigningKey] = {}
         self.credentials: dict[str, str] = {}
@@ -70,6 +74,7 @@ class Hub:
             trust=lambda: self.trust,
             state=lambda: self.state,
             wake=self.woken.put,
+            authority=self.authority,
             operator_token="op-token",
             hook_secrets=self.hook_secrets,
             now=lambda: self.now,
@@ -108,17 +113,22 @@ class Hub:
             builder.insert(name, self._tree(inner), pygit2.enums.FileMode.TREE)
         return builder.write()
 
-    def token(self, cluster: str, token: str = "join-token") -> str:
-        self.store.add_token(hash_secret(token), cluster, NOW + timedelta(hours=1), "ann", NOW)
+    def token(self, cluster: str, token: str = "join-token", **more: Any) -> str:
+        self.store.add_token(
+            JoinToken(hash_secret(token), cluster, self.now + timedelta(hours=1), **more), "ann", self.now
+        )
         return token
 
     def join(self, cluster: str, key: SigningKey | None = None) -> str:
-        """Register a cluster beside HTTP, and return its credential."""
+        """Register a cluster beside HTTP, and return an access token of it."""
         self.keys[cluster] = SigningKey.generate() if key is None else key
         token = self.token(cluster, f"token of {cluster}")
-        credential = self.credentials[cluster] = f"credential-of-{cluster}"
-        assert self.store.join(hash_secret(token), cluster, self.keys[cluster].public, hash_secret(credential), (), NOW)
-        return credential
+        self.credentials[cluster] = self.access(cluster)
+        assert self.store.join(hash_secret(token), cluster, self.keys[cluster].public, (), self.now) == "joined"
+        return self.credentials[cluster]
+
+    def access(self, cluster: str, key: SigningKey | None = None) -> str:
+        return sign_access(key or self.keys[cluster], "fleet-1", cluster, int(self.now.timestamp()))
 
     def connect(self, timeout_s: float = 30) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)

@@ -7,13 +7,15 @@ import stat
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.wire.facts import Fact
 from agent.wire.report import EntryReport, Event, Report, encode_report
-from gitops.store import event_log
+from gitops.store import JoinToken, event_log
 from gitops.store.database import StoreTooNew, StoreUnreadable
+from gitops.store.schema import MIGRATIONS
 from gitops.store.sqlite import SqliteStore
 
 NOW = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
@@ -40,14 +42,18 @@ def store(tmp_path: Path):
     store.close()
 
 
-def join(store: SqliteStore, cluster: str = "milan-01", credential: bytes = b"c" * 32, facts: tuple[Fact, ...] = ()):
-    token = cluster.encode().ljust(32, b".")
-    store.add_token(token, cluster, NOW + timedelta(hours=1), "ann", NOW)
-    assert store.join(token, cluster, f"ssh-ed25519 {cluster}", credential, facts, NOW)
+def give(store: SqliteStore, token: bytes, cluster: str = "milan-01", **more: Any) -> bytes:
+    store.add_token(JoinToken(token, cluster, NOW + timedelta(hours=1), **more), "ann", NOW)
+    return token
 
 
-def cluster_of(store: SqliteStore, credential: bytes) -> str | None:
-    return {one.credential_sha256: one.name for one in store.identities()}.get(credential)
+def join(store: SqliteStore, cluster: str = "milan-01", facts: tuple[Fact, ...] = ()):
+    token = give(store, cluster.encode().ljust(32, b"."), cluster)
+    assert store.join(token, cluster, f"ssh-ed25519 {cluster}", facts, NOW) == "joined"
+
+
+def keys(store: SqliteStore) -> dict[str, str]:
+    return {one.name: one.key for one in store.identities()}
 
 
 def put(store: SqliteStore, one: Report, at: datetime = NOW, cluster: str = "milan-01") -> bool:
@@ -55,11 +61,10 @@ def put(store: SqliteStore, one: Report, at: datetime = NOW, cluster: str = "mil
 
 
 def test_a_token_is_good_once(store: SqliteStore) -> None:
-    store.add_token(b"t", "milan-01", NOW + timedelta(hours=1), "ann", NOW)
-    assert store.join(b"t", "milan-01", "key", b"c1", (), NOW)
-    assert not store.join(b"t", "milan-01", "other", b"c2", (), NOW)
-    assert cluster_of(store, b"c1") == "milan-01"
-    assert cluster_of(store, b"c2") is None
+    give(store, b"t")
+    assert store.join(b"t", "milan-01", "key", (), NOW) == "joined"
+    assert store.join(b"t", "milan-01", "other", (), NOW) == "refused"
+    assert keys(store) == {"milan-01": "key"}
 
 
 @pytest.mark.parametrize(
@@ -71,20 +76,20 @@ def test_a_token_is_good_once(store: SqliteStore) -> None:
     ],
 )
 def test_a_token_is_refused_when(store: SqliteStore, token: bytes, cluster: str, at: datetime) -> None:
-    store.add_token(b"t", "milan-01", NOW + timedelta(hours=1), "ann", NOW)
-    assert not store.join(token, cluster, "key", b"c1", (), at)
+    give(store, b"t")
+    assert store.join(token, cluster, "key", (), at) == "refused"
     assert store.registrations() == ()
 
 
 def test_of_two_joins_at_once_with_one_token_one_wins(tmp_path: Path, store: SqliteStore) -> None:
-    store.add_token(b"t", "milan-01", NOW + timedelta(hours=1), "ann", NOW)
+    give(store, b"t")
     other = SqliteStore(tmp_path / "hub.sqlite")
-    won: list[bool] = []
+    won: list[str] = []
     start = threading.Barrier(4)
 
     def attempt(which: SqliteStore, n: int) -> None:
         start.wait()
-        won.append(which.join(b"t", "milan-01", f"key{n}", b"c%d" % n, (), NOW))
+        won.append(which.join(b"t", "milan-01", f"key{n}", (), NOW))
 
     threads = [threading.Thread(target=attempt, args=((store, other)[n % 2], n)) for n in range(4)]
     for thread in threads:
@@ -92,26 +97,40 @@ def test_of_two_joins_at_once_with_one_token_one_wins(tmp_path: Path, store: Sql
     for thread in threads:
         thread.join()
     other.close()
-    assert sorted(won) == [False, False, False, True]
+    assert sorted(won) == ["joined", "refused", "refused", "refused"]
 
 
-def test_a_second_join_replaces_key_and_credential(store: SqliteStore) -> None:
-    join(store, credential=b"old")
-    mark = store.registrations_mark()
-    store.add_token(b"t2", "milan-01", NOW + timedelta(hours=1), "ann", NOW)
-    assert store.join(b"t2", "milan-01", "ssh-ed25519 new", b"new", (), NOW)
-    assert cluster_of(store, b"old") is None
-    assert [one.key for one in store.registrations()] == ["ssh-ed25519 new"]
-    assert store.registrations_mark() > mark
-
-
-def test_revoking_ends_credential_and_open_tokens_and_keeps_the_sequence(store: SqliteStore) -> None:
+def test_another_machine_takes_a_name_only_by_a_token_that_replaces(store: SqliteStore) -> None:
     join(store)
-    store.add_token(b"open", "milan-01", NOW + timedelta(hours=1), "ann", NOW)
+    mark = store.registrations_mark()
+    give(store, b"t2")
+    assert store.join(b"t2", "milan-01", "ssh-ed25519 new", (), NOW) == "taken"
+    assert keys(store) == {"milan-01": "ssh-ed25519 milan-01"} and store.registrations_mark() == mark
+    give(store, b"t3", replace=True)
+    assert store.join(b"t3", "milan-01", "ssh-ed25519 new", (), NOW) == "joined"
+    assert keys(store) == {"milan-01": "ssh-ed25519 new"} and store.registrations_mark() > mark
+
+
+def test_a_join_whose_answer_was_lost_is_done_again_by_the_same_key(store: SqliteStore) -> None:
+    give(store, b"t", labels={"country": "it"})
+    for _ in range(2):
+        assert store.join(b"t", "milan-01", "key", (), NOW, proven=True) == "joined"
+    assert store.join(b"t", "milan-01", "key", (), NOW) == "refused"
+    assert [one.labels for one in store.registrations()] == [{"country": "it"}]
+    give(store, b"t2", replace=True)
+    assert store.join(b"t2", "milan-01", "other", (), NOW) == "joined"
+    assert store.join(b"t", "milan-01", "key", (), NOW, proven=True) == "taken"
+    store.revoke("milan-01", "ann", NOW)
+    assert store.join(b"t2", "milan-01", "other", (), NOW, proven=True) == "refused"
+
+
+def test_revoking_ends_registration_and_tokens_and_keeps_the_sequence(store: SqliteStore) -> None:
+    join(store)
+    give(store, b"open")
     put(store, report(sequence=7))
     assert store.revoke("milan-01", "ann", NOW)
-    assert cluster_of(store, b"c" * 32) is None
-    assert not store.join(b"open", "milan-01", "key", b"c2", (), NOW)
+    assert keys(store) == {}
+    assert store.join(b"open", "milan-01", "key", (), NOW) == "refused"
     assert store.latest_reports() == {}
     assert store.highest_sequences() == {"milan-01": 7}
     assert not store.revoke("milan-01", "ann", NOW)
@@ -126,7 +145,7 @@ def test_another_process_sees_a_revocation_by_the_mark(tmp_path: Path, store: Sq
     other.revoke("milan-01", "ann", NOW)
     other.close()
     assert store.registrations_mark() != mark
-    assert cluster_of(store, b"c" * 32) is None
+    assert keys(store) == {}
 
 
 def test_events_arrive_exactly_once_and_in_order(store: SqliteStore) -> None:
@@ -237,6 +256,23 @@ def test_the_file_is_readable_by_its_owner_alone(tmp_path: Path, store: SqliteSt
     join(store)
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_database_of_the_first_schema_is_brought_forward(tmp_path: Path) -> None:
+    rows = sqlite3.connect(tmp_path / "hub.sqlite")
+    for statement in MIGRATIONS[0]:
+        rows.execute(statement)
+    rows.execute("INSERT INTO clusters VALUES ('milan-01', 'ssh-ed25519 A', x'63', 1700000000, 1700000001)")
+    rows.execute("INSERT INTO tokens (sha256, cluster, expires_at) VALUES (x'74', 'turin-01', 4000000000)")
+    rows.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+    rows.execute("INSERT INTO schema_version VALUES (1)")
+    rows.commit()
+    rows.close()
+    store = SqliteStore(tmp_path / "hub.sqlite")
+    assert [(one.name, one.key, one.labels) for one in store.registrations()] == [("milan-01", "ssh-ed25519 A", {})]
+    assert store.registrations()[0].seen_at == datetime.fromtimestamp(1700000001, UTC)
+    assert store.join(b"t", "turin-01", "key", (), NOW) == "joined"
+    store.close()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path, store: SqliteStore) -> None:
