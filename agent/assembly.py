@@ -16,11 +16,11 @@ from agent.content import Content
 from agent.courier import Courier, FolderPost, HubPost, Post
 from agent.fetch import Transport, hub_connection, open_transport
 from agent.journal import forget_failures
-from agent.keys import agent_key, read_credential
+from agent.keys import agent_key
 from agent.layout import CONTENT
 from agent.loop import Bell
 from agent.preview import preview
-from agent.proof import Fixed, HubProof, Proof
+from agent.proof import Proof, open_proof
 from agent.reconcile import Site, open_site
 from agent.sources import Sources
 from agent.speak import Voice
@@ -29,7 +29,6 @@ from agent.staging import Bytes
 from agent.state import State, StateInUse, locked
 from agent.steps import Plan
 from agent.wire.errors import Retry
-from agent.wire.signature import SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +153,6 @@ def open_platform(root: Path, config: Config) -> Platform:
 def open_store(root: Path, config: Config, proof: Proof) -> Bytes:
     """Return where entries' bytes come from and stay."""
     return SiteBytes(Content(root / CONTENT), Sources(config, proof, root))
-
-
-def open_proof(root: Path, config: Config, key: SigningKey) -> Proof:
-    """Return what proves this cluster: to its hub by its key, to a Git host by what a person brought."""
-    return HubProof(root, config, key) if config.hub else Fixed(read_credential(root), config.ca)
 
 
 def agent_version() -> str:

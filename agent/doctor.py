@@ -15,11 +15,12 @@ from agent import durable
 from agent.clock import Clock, read_wall
 from agent.config import Config, load_config
 from agent.content import RESERVE_BYTES
-from agent.fetch import Transport, bearer, hub_connection, open_transport
+from agent.fetch import Transport, hub_connection, open_transport
 from agent.force import in_force
-from agent.keys import agent_key, read_credential
-from agent.layout import CLIENT_CERTIFICATE, CREDENTIAL
+from agent.keys import agent_key
+from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, CREDENTIAL
 from agent.orders import read_orders
+from agent.proof import Proof, open_proof
 from agent.state import State, StateInUse, locked
 from agent.wire.errors import EdgeferryError
 
@@ -114,7 +115,11 @@ def _state(root: Path) -> Check:
 
 def _trust(root: Path) -> Check:
     key = agent_key(root)
-    loose = [name for name in ("key", CREDENTIAL) if (root / name).exists() and (root / name).stat().st_mode & 0o077]
+    loose = [
+        name
+        for name in ("key", CLIENT_KEY, CREDENTIAL)
+        if (root / name).exists() and (root / name).stat().st_mode & 0o077
+    ]
     if loose:
         return Check("key and trust", "wrong", f"others may read {', '.join(loose)}", f"chmod 600 {root}/{loose[0]}")
     with closing(State.read(root)) as state:
@@ -139,9 +144,8 @@ def _certificate(root: Path) -> Check | None:
     left = ends - datetime.now(UTC)
     text = f"good until {ends:%Y-%m-%d %H:%M} UTC"
     if left < timedelta():
-        return Check(
-            "certificate", "wrong", f"expired at {ends:%Y-%m-%d %H:%M} UTC", "check the clock; then join again"
-        )
+        do = "check the clock; the agent has it renewed by itself while the cluster is registered"
+        return Check("certificate", "wrong", f"expired at {ends:%Y-%m-%d %H:%M} UTC", do)
     return Check(
         "certificate", "warning" if left < _SOON else "ok", text, "it is to be renewed" if left < _SOON else ""
     )
@@ -177,11 +181,11 @@ def _agent(root: Path) -> Check:
 
 
 def _overlays(root: Path, config: Config) -> Check:
-    credential = read_credential(root)
+    proof = open_proof(root, config, agent_key(root))
     if config.hub and not config.git and not config.folder:
-        return _hub(root, config, credential)
+        return _hub(config, proof)
     where = config.git or config.folder
-    transport: Transport = open_transport(config, credential, root / ".doctor-git" if config.git else root)
+    transport: Transport = open_transport(config, proof, root / ".doctor-git" if config.git else root)
     try:
         found = transport.poll("", 0.0)
     finally:
@@ -191,10 +195,10 @@ def _overlays(root: Path, config: Config) -> Check:
     return Check("overlays", "ok", f"{where} has an overlay for this cluster, {files} files")
 
 
-def _hub(root: Path, config: Config, credential: str) -> Check:
-    connection = hub_connection(config, root)
+def _hub(config: Config, proof: Proof) -> Check:
+    connection = hub_connection(config, proof)
     try:
-        answer = connection.ask("GET", "/v1/overlay?wait=0", bearer(credential), most_bytes=_MOST_ANSWER_BYTES)
+        answer = connection.ask("GET", "/v1/overlay?wait=0", proof.headers(), most_bytes=_MOST_ANSWER_BYTES)
     finally:
         connection.close()
     if answer.status in (401, 403):

@@ -11,11 +11,22 @@ from typing import Final
 from agent import durable
 from agent.assembly import Agent, assembled
 from agent.clock import read_wall
-from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, CONFIG, CONTENT, CREDENTIAL, FLEET_GIT, KEY, REGISTRIES, TRUST
+from agent.layout import (
+    CLIENT_CERTIFICATE,
+    CLIENT_KEY,
+    CONFIG,
+    CONTENT,
+    CREDENTIAL,
+    FLEET_GIT,
+    HUB_AUTHORITY,
+    KEY,
+    REGISTRIES,
+    TRUST,
+)
 from agent.reconcile import cycle
 from agent.wire.errors import Retry
 
-_PROOFS: Final = (CREDENTIAL, CLIENT_CERTIFICATE, CLIENT_KEY, REGISTRIES, KEY)
+_PROOFS: Final = (CREDENTIAL, CLIENT_CERTIFICATE, CLIENT_KEY, HUB_AUTHORITY, REGISTRIES, KEY)
 _MOST_S: Final = 120.0
 
 

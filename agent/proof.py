@@ -19,6 +19,7 @@ from agent import durable
 from agent.address import Origin
 from agent.config import Config
 from agent.http import Answer, Connection, UnexpectedAnswer, tls_context
+from agent.keys import read_credential
 from agent.layout import CLIENT_CERTIFICATE, CLIENT_KEY, HUB_AUTHORITY
 from agent.wire.access import LIFE_S, sign_access
 from agent.wire.canonical import canonical
@@ -201,6 +202,11 @@ class HubProof:
         return tls_context(
             self._config.ca, certificate, self._root / CLIENT_KEY, only=pinned if pinned.exists() else None
         )
+
+
+def open_proof(root: Path, config: Config, key: SigningKey) -> Proof:
+    """Return what proves this cluster: to its hub by its key, to a Git host by what a person brought."""
+    return HubProof(root, config, key) if config.hub else Fixed(read_credential(root), config.ca)
 
 
 _JSON: Final[Mapping[str, str]] = {"Content-Type": "application/json"}

@@ -685,6 +685,6 @@ def test_after_a_doubt_bytes_that_are_right_are_not_brought_again(shelf: Shelf) 
 def test_a_new_agent_takes_no_bytes_for_verified(shelf: Shelf, tmp_path: Path) -> None:
     entry = shelf.artifact((WEIGHT, "model", MODEL))
     shelf.site.stage(entry, {})
-    fresh = SiteBytes(shelf.content, Sources(Config("milan-01", "f-1"), "", tmp_path))
+    fresh = SiteBytes(shelf.content, Sources(Config("milan-01", "f-1"), Fixed(""), tmp_path))
     found = fresh.present(entry, {})
     assert found is not None and found.verified == ""

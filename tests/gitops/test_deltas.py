@@ -13,6 +13,7 @@ import pytest
 
 from agent.config import Config
 from agent.content import Content
+from agent.proof import Fixed
 from agent.sources import Sources
 from agent.stage import SiteBytes
 from agent.wire.release import Artifact, Entry
@@ -104,7 +105,7 @@ class Field:
         self.content = Content(root / "state" / "content", 0)
         self.site = SiteBytes(
             self.content,
-            Sources(Config("milan-01", "fleet-1", hub=self.hub.url), self.credential, root / "state"),
+            Sources(Config("milan-01", "fleet-1", hub=self.hub.url), Fixed(self.credential), root / "state"),
         )
         self.site.stage(entry(self.old, "1.0.0"), {})
         self.hub.publish("milan-01", None, entry(self.new, "2.0.0"), sequence=2)

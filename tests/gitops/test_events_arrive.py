@@ -20,6 +20,7 @@ from agent.speak import Voice, speak
 from agent.wire.errors import EdgeferryError
 from agent.wire.report import Report, decode_report
 from agent.wire.report_delta import BaseForgotten, whole
+from gitops.store import JoinToken
 from gitops.store.sqlite import SqliteStore
 from tests.agent.simulated_site import Edge, Killed, model
 
@@ -157,5 +158,5 @@ def test_every_event_arrives_once_and_in_order(schedule: list[tuple[str, object]
 
 
 def _join(store: SqliteStore) -> None:
-    store.add_token(b"t", "milan-01", datetime(2030, 1, 1, tzinfo=UTC), "ann", NOW)
-    assert store.join(b"t", "milan-01", "ssh-ed25519 key", b"c" * 32, (), NOW)
+    store.add_token(JoinToken(b"t", "milan-01", datetime(2030, 1, 1, tzinfo=UTC)), "ann", NOW)
+    assert store.join(b"t", "milan-01", "ssh-ed25519 key", (), NOW) == "joined"
