@@ -52,7 +52,10 @@ class Force:
     @property
     def desired(self) -> Desired | None:
         """What the release asks for; None where there is none: then nothing changes."""
-        return None if self.release is None else Desired(self.release.entries, self.release.retire)
+        if self.release is None:
+            return None
+        one = self.release
+        return Desired(one.entries, one.retire, one.windows, one.keep, frozenset(one.returns))
 
 
 def in_force(root: Path, state: State) -> Force:

@@ -5,6 +5,7 @@ asked for?  there?               then
 =========== ==================== ==========================================================================
 unknown     anything             nothing: a missing release is a fault, not an instruction
 ``keep``    anything             nothing: it is managed no more and left as it is
+no, kept    something            nothing: what the fleet's ``deletionPolicy`` keeps is left as it is
 no          nothing, no record   nothing
 no          something            Remove; workloads first, then the models that nobody uses any more
 yes         that digest, sound   nothing; a workload whose model was switched: Refresh
@@ -15,6 +16,7 @@ yes, but it requires the unknown as it is, kept up; said
 yes, but the platform refuses    as it is, kept up; said; the others go on
 a person here holds it           as it is, kept up; said
 a person here went back from it  the version before, in the same way
+yes, but the window is closed    staged; what serves is kept up; said
 =========== ==================== ==========================================================================
 
 A placement that was renamed changes no entry digest, so it restarts nothing.
@@ -37,11 +39,14 @@ from agent.steps import (
     Situation,
     Step,
     Waiting,
+    WaitsForWindow,
     WaitsForWorkload,
 )
 from agent.together import announcements, model_waits, refresh, still_used, workload_waits
 from agent.wire.errors import EdgeferryError, Wait
+from agent.wire.fields import write_time
 from agent.wire.release import Entry
+from agent.wire.windows import opening
 
 
 def plan(s: Situation) -> Plan:
@@ -63,7 +68,8 @@ def plan(s: Situation) -> Plan:
         elif found is not None:
             waits.append(found)
 
-    for key in sorted(there - wanted.keys(), key=lambda key: (key[0] != "workload", key[1])):
+    unwanted = there - wanted.keys() if not s.desired.keep or s.desired.retire else set()
+    for key in sorted(unwanted, key=lambda key: (key[0] != "workload", key[1])):
         held = _held(s, key)
         take(Waiting(key, fault=held) if held is not None else _remove(s, key))
     for key in sorted(key for key in wanted if key[0] == "model"):
@@ -97,6 +103,8 @@ def _entry(s: Situation, entry: Entry, waits: list[Waiting]) -> Step | Waiting |
         blocked = order
     elif order is not None:
         waits.append(Waiting(key, fault=order))
+    else:
+        blocked = blocked or _window_waits(s, state, entry)
     found = advance(Case(s, state, entry.digest, blocked))
     if found is None and entry.kind == "workload" and state.serving == entry.digest:
         return _follow(s, state, entry)
@@ -123,6 +131,26 @@ def _held(s: Situation, key: Key) -> Held | None:
         return None
     why = f": {hold.why}" if hold.why else ""
     return Held(f"held by a person here{why}", where="/".join(key), do="`edgeferry-agent hold --off` lets it go on")
+
+
+def _window_waits(s: Situation, state: EntryState, entry: Entry) -> WaitsForWindow | None:
+    """Return why what serves may not be replaced now. Where nothing serves there is nothing to disturb."""
+    desired = s.desired
+    if desired is None or not desired.windows or not state.serving or state.serving == entry.digest:
+        return None
+    if f"{entry.kind}/{entry.name}" in desired.returns:
+        return None
+    where, do = f"{entry.kind}/{entry.name}", "nothing: it switches by itself"
+    if not s.instant.trusted:
+        what = "the clock is behind what was seen before: windows stay closed"
+        return WaitsForWindow(what, where=where, do="set the site's clock")
+    try:
+        found = opening(desired.windows, s.instant.now)
+    except ValueError as error:
+        return WaitsForWindow(f"windows stay closed: {error}", where=where, do="install the time zone database")
+    if found.open or found.until is None:
+        return None
+    return WaitsForWindow(f"{entry.version} waits for the window at {write_time(found.until)}", where=where, do=do)
 
 
 def _unfit(s: Situation, state: EntryState, entry: Entry) -> EdgeferryError | None:

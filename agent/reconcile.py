@@ -5,6 +5,7 @@ Every step's fault is written down in one place, whatever happened, and stops no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from agent.plan import plan
 from agent.report import Standing
 from agent.staging import Bytes, Staging, SystemFault
 from agent.state import State
-from agent.steps import Plan, Situation
+from agent.steps import Plan, Situation, WaitsForWindow
+from agent.wire.canonical import canonical
 from agent.wire.errors import EdgeferryError, Retry, Stop, Wait
 from agent.wire.release import REQUIRES, Entry
 
@@ -162,7 +164,9 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
         site.fault = None
         idle = all(state.phase == "idle" for state in site.book.states.values())
         coming = any(one.health == "progressing" for one in scene.observed.seen)
-        site.calm = scene if idle and not coming and not last.steps and site.pending is None else None
+        timed = any(isinstance(wait.fault, WaitsForWindow) for wait in last.waits)
+        calm = idle and not coming and not timed and not last.steps and site.pending is None
+        site.calm = scene if calm else None
     except EdgeferryError as error:
         site.fault, site.observed, site.calm = error, None, None
     except OSError as error:
@@ -218,6 +222,22 @@ def _take(site: Site, received: Received | None, instant: Instant) -> None:
     else:
         site.pending = None
         _know(site)
+        _retry(site, instant)
+
+
+def _retry(site: Site, instant: Instant) -> None:
+    """Have tried again what failed, once for each order; one that was carried out before is remembered."""
+    orders = site.force.release.retries if site.force.release is not None else {}
+    done = canonical(dict(orders)).decode() if orders else ""
+    known = site.state.setting("retries")
+    if done == known:
+        return
+    before = json.loads(known) if known else {}
+    for (kind, name), state in list(site.book.states.items()):
+        order = orders.get(f"{kind}/{name}", "")
+        if order and order != before.get(f"{kind}/{name}") and state.failed:
+            site.book.put((kind, name), replace(state, failed={}), (), instant)
+    site.state.set(retries=done)
 
 
 def _know(site: Site) -> None:

@@ -16,6 +16,8 @@ from agent.wire.release import Entry
 from agent.wire.report import EntryReport, Health, Report
 
 MOST_MESSAGE: Final = 500
+_NEVER_RUNS: Final = frozenset({"EF4060", "EF4061"})
+"""This agent, or this kind of site, cannot run it."""
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,6 +93,8 @@ def _entry(standing: Standing, key: Key) -> EntryReport:
         url=seen.url if seen is not None else "",
         staged_bytes=min(size, progress.bytes_here) if progress is not None else size if _staged(state, wanted) else 0,
         size_bytes=size,
+        failed=failure is not None or code in _NEVER_RUNS,
+        since=since.at if since is not None and since.health == health else None,
     )
 
 
@@ -107,8 +111,7 @@ def _health(standing: Standing, key: Key, seen: Seen | None, digest: str, code: 
         return seen.health
     if digest:
         return "degraded"
-    refused = code in ("EF4060", "EF4061")
-    return "degraded" if failed or refused else "progressing"
+    return "degraded" if failed or code in _NEVER_RUNS else "progressing"
 
 
 def _staged(state: EntryState, wanted: Entry | None) -> bool:

@@ -13,6 +13,7 @@ from agent.orders import Orders
 from agent.wire.errors import EdgeferryError, Stop, Wait
 from agent.wire.release import Entry, Retire
 from agent.wire.report import Health
+from agent.wire.windows import Window
 
 
 class KeptDamaged(Stop):
@@ -67,6 +68,12 @@ class WaitsForWorkload(Wait):
     """A model version waits, as a workload that runs does not accept it."""
 
     code = "EF4067"
+
+
+class WaitsForWindow(Wait):
+    """A version is here and waits until the site's window opens."""
+
+    code = "EF3250"
 
 
 class FailedBefore(Stop):
@@ -163,6 +170,9 @@ class Desired:
 
     entries: tuple[Entry, ...] = ()
     retire: Retire = ""
+    windows: tuple[Window, ...] = ()
+    keep: bool = False
+    returns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
-from agent.wire.release import Release
+from agent.wire.release import Release, Retire
 from gitops.catalog_types import Catalog
 from gitops.decisions import (
     DecisionRecord,
@@ -20,8 +22,11 @@ from gitops.decisions import (
 )
 from gitops.render.entries import Rendered
 from gitops.render.groups import Group
-from gitops.render.overlay import Draft, ObjectClash, Stamp, draft
+from gitops.render.overlay import PLAIN, Draft, Manner, ObjectClash, Stamp, draft
 from placement.types import Decision
+
+KEPT: Final = timedelta(days=90)
+"""The last release of a cluster whose document was deleted stands so long."""
 
 Entries = Mapping[tuple[str, str], tuple[str, str]]
 """(kind, name) → (version, entry digest)."""
@@ -33,12 +38,14 @@ class Published:
 
     Attributes:
         key: fingerprint of the agent's key that it was made for; empty for none.
+        retired_at: when the cluster's document was found deleted; None while it is there.
     """
 
     sequence: int
     content: str
     key: str
     entries: Entries
+    retired_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,7 +82,8 @@ class Edges:
 def published(release: Release) -> Published:
     """Return what later steps compare with."""
     entries: Entries = {(one.kind, one.name): (one.version, one.digest) for one in release.entries}
-    return Published(release.sequence, release.content, release.cluster_key, entries)
+    retired_at = release.published_at if release.retire else None
+    return Published(release.sequence, release.content, release.cluster_key, entries, retired_at)
 
 
 def drafts(
@@ -85,6 +93,8 @@ def drafts(
     stamp: Stamp,
     kept: Collection[str],
     settled: Callable[[str, Sequence[Rendered], str], bool],
+    manners: Mapping[str, Manner],
+    retire: Retire = "keep",
 ) -> tuple[list[Draft], list[ObjectClash]]:
     """Return the overlays whose content differs from what is published, and those that clash within themselves.
 
@@ -96,6 +106,8 @@ def drafts(
         kept: clusters whose release stays as it is.
         settled: tells that this cluster with these entries and this key was found unchanged in the last step, so
             that it need not be rendered to be compared.
+        manners: cluster → how it is to go about its release, where that is not plain.
+        retire: what clusters that left the catalog do with what they run.
     """
     found: list[Draft] = []
     clashes: list[ObjectClash] = []
@@ -104,26 +116,44 @@ def drafts(
         if name in kept or settled(name, entries, key):
             continue
         try:
-            one = draft(name, entries, stamp, _sequence(name, before, edges), key)
+            one = draft(name, entries, stamp, _sequence(name, before, edges), key, manner=manners.get(name, PLAIN))
         except ObjectClash as clash:
             clashes.append(clash)
             continue
         if name not in before or before[name].content != one.content:
             found.append(one)
     for name in sorted(before.keys() - wanted.keys()):
-        one = draft(name, (), stamp, _sequence(name, before, edges), edges.key(name, before), retire="keep")
-        if before[name].content != one.content:
-            found.append(one)
+        if before[name].retired_at is not None:
+            continue
+        one = draft(name, (), stamp, _sequence(name, before, edges), edges.key(name, before), retire=retire)
+        found.append(one)
     return found, clashes
 
 
+def expired(wanted: Collection[str], before: Mapping[str, Published], now: datetime) -> frozenset[str]:
+    """Return the clusters without a document whose last release has stood long enough."""
+    return frozenset(
+        name
+        for name, one in before.items()
+        if one.retired_at is not None and name not in wanted and now - one.retired_at >= KEPT
+    )
+
+
 def releases(
-    changed: Sequence[Draft], wanted: Mapping[str, Sequence[Rendered]], before: Mapping[str, Published], edges: Edges
+    changed: Sequence[Draft],
+    wanted: Mapping[str, Sequence[Rendered]],
+    before: Mapping[str, Published],
+    edges: Edges,
+    now: datetime,
 ) -> dict[str, Published]:
     """Return the new releases of the changed clusters."""
     return {
         one.cluster: Published(
-            one.sequence, one.content, edges.key(one.cluster, before), _entries(wanted.get(one.cluster, ()))
+            one.sequence,
+            one.content,
+            edges.key(one.cluster, before),
+            _entries(wanted.get(one.cluster, ())),
+            None if one.cluster in wanted else now,
         )
         for one in changed
     }
@@ -152,6 +182,9 @@ def records(
     for group in found:
         placed = Placed(group.rendered.entry.version, group.rendered.entry.digest)
         chosen[group.decision].update(dict.fromkeys(group.clusters, placed))
+    for name, decision in decisions.items():
+        if len(chosen[name]) < len(decision.chosen):
+            chosen[name] = dict.fromkeys(decision.chosen, Placed("", "")) | chosen[name]
     return {
         name: DecisionRecord(
             name=name,
@@ -185,11 +218,22 @@ def record_files(after: Mapping[str, DecisionRecord], before: Mapping[str, Decis
     return files
 
 
-def message(revisions: Mapping[str, str], happened: Sequence[Move], overlays: int) -> str:
-    """Return the fleet commit's message: what changes, and by which source commits."""
+def message(revisions: Mapping[str, str], happened: Sequence[Move], overlays: int, news: Sequence[str] = ()) -> str:
+    """Return the fleet commit's message: what changes, why, and by which source commits.
+
+    Args:
+        revisions: source name → commit.
+        happened: entry by entry.
+        overlays: how many change.
+        news: one sentence for everything that rollouts, guards and people's orders did; the first may become the title.
+    """
     plural = "cluster" if overlays == 1 else "clusters"
     what = sorted({f"{move.kind} {move.name} {move.after or 'removed'}" for move in happened})
-    lines = [f"Publish {overlays} {plural}: {', '.join(what[:3]) or 'decisions'}"[:72], ""]
+    title = f"Publish {overlays} {plural}: {', '.join(what[:3]) or 'decisions'}"
+    if news and (news[0].startswith("Revert ") or not what):
+        title = news[0]
+    lines = [title[:72], ""]
+    lines += [*news, ""] if news else []
     lines += [f"- {line}" for line in what] + ([""] if what else [])
     lines += [f"Source-Commit: {name}={commit}" for name, commit in sorted(revisions.items())]
     return "\n".join(lines) + "\n"

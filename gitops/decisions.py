@@ -34,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What one cluster got."""
+    """What one cluster got; both are empty for one that was chosen and waits for its wave."""
 
     version: str
     digest: str
@@ -176,7 +176,7 @@ def _decode_shard(data: bytes, where: str) -> dict[str, Placed]:
 
 
 def _read_placed(item: Fields) -> Placed:
-    return Placed(item.text("version"), item.digest("entryDigest"))
+    return Placed(item.text("version"), item.digest("entryDigest", ""))
 
 
 def _read_refused(item: Fields) -> Refused:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gitops import faults, kinds
 from gitops.faults import Code
+from gitops.rollout_spec import WaveExpression
 from gitops.yaml_text import Place
 
 
@@ -35,12 +36,21 @@ def check(document: kinds.Document) -> list[Problem]:
     return found + list(one(document)) if one is not None else found
 
 
+PROTECT: Final = "edgeferry.dev/protect"
+"""Annotation of a document that may not be deleted, nor what it places be removed."""
+
 _OUR_KEYS: Final = frozenset({"edgeferry.dev/site", "edgeferry.dev/platform"})
 
 
 def _reserved(metadata: kinds.Metadata | kinds.VersionMetadata) -> Iterator[Problem]:
     for field, keys in (("labels", metadata.labels), ("annotations", metadata.annotations)):
         for key in keys:
+            if field == "annotations" and key == PROTECT:
+                if keys[key] not in ("true", "false"):
+                    yield Problem(
+                        ("metadata", field, key), faults.BAD_VALUE, f"`{PROTECT}` is {keys[key][:20]!r}", 'write "true"'
+                    )
+                continue
             if key.startswith("edgeferry.dev/") and (key not in _OUR_KEYS or field == "annotations"):
                 place = ("metadata", field, key)
                 what = f"`{key}` means nothing in this version"
@@ -110,6 +120,36 @@ def _artifact(artifact: kinds.ArtifactSpec) -> Iterator[Problem]:
             yield _against((*place, field), f"`{field}` does nothing with `path`", "take it out", True)
 
 
+def _fleet(document: kinds.Fleet) -> Iterator[Problem]:
+    if document.spec.default_rollout is not None:
+        yield from _rollout(document.spec.default_rollout, ("spec", "defaultRollout"))
+
+
+def _cluster(document: kinds.Cluster) -> Iterator[Problem]:
+    for n, window in enumerate(document.spec.windows):
+        if window.start == window.end:
+            place = ("spec", "windows", n, "to")
+            yield _against(place, "a window that closes when it opens", "write another time; a whole day needs none")
+
+
+def _rollout(rollout: kinds.RolloutSpec, place: Place) -> Iterator[Problem]:
+    last = 0
+    for n, wave in enumerate(rollout.waves):
+        here = (*place, "waves", n)
+        by_labels = bool(wave.match_labels or wave.match_expressions)
+        if by_labels == (wave.percent is not None):
+            what = "both `percent` and labels" if by_labels else "neither `percent` nor labels"
+            yield _against(here, what, "give exactly one of them")
+        if wave.percent is not None:
+            if wave.percent <= last:
+                what = f"`percent` is cumulative: {wave.percent} after {last} brings nobody"
+                yield _against((*here, "percent"), what, "let it grow from wave to wave")
+            last = wave.percent
+        yield from _expressions(wave.match_expressions, here)
+    names = [wave.name for wave in rollout.waves if wave.name is not None]
+    yield from _twice(names, (*place, "waves"), "name")
+
+
 def _placement(document: kinds.Placement) -> Iterator[Problem]:
     spec = document.spec
     if (spec.model is None) == (spec.workload is None):
@@ -120,6 +160,8 @@ def _placement(document: kinds.Placement) -> Iterator[Problem]:
         if term.names is None and not term.match_labels and not term.match_expressions:
             yield _against(place, "an empty term, which selects every cluster", "leave out `clusters` to mean that")
         yield from _expressions(term.match_expressions, place)
+    if spec.rollout is not None:
+        yield from _rollout(spec.rollout, ("spec", "rollout"))
     for n, override in enumerate(spec.overrides):
         place = ("spec", "overrides", n)
         if not override.values:
@@ -127,7 +169,7 @@ def _placement(document: kinds.Placement) -> Iterator[Problem]:
         yield from _expressions(override.match_expressions, place)
 
 
-def _expressions(expressions: Sequence[kinds.Expression], place: Place) -> Iterator[Problem]:
+def _expressions(expressions: Sequence[kinds.Expression | WaveExpression], place: Place) -> Iterator[Problem]:
     for n, one in enumerate(expressions):
         here = (*place, "matchExpressions", n)
         if one.operator in ("In", "NotIn") and not one.values:
@@ -178,6 +220,8 @@ def _against(place: Place, what: str, do: str, key: bool = False) -> Problem:
 
 
 _CHECKS: Final[Mapping[type[kinds.Document], Callable[[Any], Iterator[Problem]]]] = {
+    kinds.Fleet: _fleet,
+    kinds.Cluster: _cluster,
     kinds.Source: _source,
     kinds.Model: _model,
     kinds.ModelVersion: _model_version,

@@ -81,6 +81,7 @@ NOTHING_TO_DELIVER: Final = Code("EF1031", "NothingToDeliver")
 BAD_MANIFEST: Final = Code("EF1032", "BadManifest")
 UNKNOWN_CLUSTER: Final = Code("EF1033", "UnknownCluster")
 PLACEMENTS_CLASH: Final = Code("EF1102", "PlacementsClash")
+PROTECTED: Final = Code("EF1150", "Protected")
 
 
 MOST: Final = 100

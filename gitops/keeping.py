@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gitops.absent import Waiting
 from gitops.catalog_types import Catalog
@@ -15,7 +15,11 @@ PAUSED = "paused by its document"
 
 
 def kept(
-    catalog: Catalog, published: Mapping[str, Published], waiting: Waiting, stuck: Sequence[Stuck]
+    catalog: Catalog,
+    published: Mapping[str, Published],
+    waiting: Waiting,
+    stuck: Sequence[Stuck],
+    paused: Collection[str] = (),
 ) -> dict[str, str]:
     """Return cluster → why its overlay is left as it is.
 
@@ -24,8 +28,10 @@ def kept(
         published: cluster → its release in the fleet repository.
         waiting: models and workloads that wait for a source: where they run, they stay.
         stuck: what could not be rendered, and for whom.
+        paused: clusters that people have paused by an order.
     """
     found = {name: PAUSED for name, cluster in catalog.clusters.items() if cluster.spec.paused}
+    found.update((name, "paused by an order") for name in paused if name not in found)
     for one in stuck:
         found.update((name, str(one.fault)) for name in one.clusters if name not in found)
     if waiting.absent.sources:

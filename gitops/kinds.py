@@ -35,6 +35,9 @@ from gitops.model_spec import ModelVersionSpec as ModelVersionSpec
 from gitops.model_spec import Needs as Needs
 from gitops.model_spec import SelfTestSpec as SelfTestSpec
 from gitops.model_spec import Withdrawn as Withdrawn
+from gitops.rollout_spec import AmountText, Duration, WindowSpec
+from gitops.rollout_spec import RolloutSpec as RolloutSpec
+from gitops.rollout_spec import WaveSpec as WaveSpec
 
 API_VERSION = "edgeferry.dev/v1alpha1"
 MAX_NAME = 53
@@ -78,12 +81,25 @@ class Document(Spec):
 class FleetSpec(Spec):
     """Settings of the whole fleet."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        "offlineAfter",
-        "blastRadius",
-        "deletionPolicy",
-        "defaultRollout",
-        "requireModelSignature",
+    later: ClassVar[tuple[str, ...]] = ("requireModelSignature",)
+
+    offline_after: Duration = Field(
+        default="10m", description="A cluster not heard of for so long is unknown, and deferred by rollouts."
+    )
+    blast_radius: AmountText = Field(
+        default="30%",
+        description="Removals and changes outside waves of more entries than this, on more than 5 clusters, wait for"
+        " `edgeferry rollout approve`.",
+    )
+    deletion_policy: Literal["keep", "delete"] = Field(
+        default="delete",
+        description="`keep`: what a cluster is no longer to have goes on there, and is managed no more.",
+    )
+    retire: Literal["keep", "delete"] = Field(
+        default="keep", description="What a cluster whose document is deleted does with everything it runs."
+    )
+    default_rollout: RolloutSpec | None = Field(
+        default=None, description="For placements without `rollout`. Left out: everybody at once."
     )
 
 
@@ -159,7 +175,15 @@ class ModelVersion(Document):
 class ClusterSpec(Spec):
     """Settings of one cluster."""
 
-    later: ClassVar[tuple[str, ...]] = ("taints", "connection", "link", "windows")
+    later: ClassVar[tuple[str, ...]] = ("taints", "link")
+
+    connection: Literal["online", "carried"] = Field(
+        default="online",
+        description="`carried`: reached by hand; it is given a version when its wave has shown that it works.",
+    )
+    windows: tuple[WindowSpec, ...] = Field(
+        default=(), description="It switches only then; restarts, repairs and returns wait for nothing. None: always."
+    )
 
     paused: bool = Field(default=False, description="Its published release stays as it is.")
     key: PublicKey | None = Field(
@@ -218,7 +242,6 @@ class PlacementSpec(Spec):
         "spread",
         "prefer",
         "nodes",
-        "rollout",
         "rebalance",
         "handover",
         "evictOnFacts",
@@ -242,6 +265,9 @@ class PlacementSpec(Spec):
     )
     overrides: tuple[Override, ...] = Field(
         default=(), description="Other values for some of the chosen clusters; the last that matches wins, key by key."
+    )
+    rollout: RolloutSpec | None = Field(
+        default=None, description="How a change goes over them. Left out: the fleet's `defaultRollout`."
     )
 
 

@@ -92,7 +92,7 @@ def serve_hub(
         watching.poke(reason)
         deltas.wake()
 
-    service = Service(opened.hub, store, lambda: _wait(watching, opened), published)
+    service = Service(opened.hub, store, lambda timeout_s: _wait(watching, opened, timeout_s), published)
     authority = Authority.open(state.keys, create=True)
     secrets = {"": listening.hook_secret} if listening.hook_secret else {}
     view = HubView(
@@ -130,9 +130,9 @@ def serve_hub(
         store.close()
 
 
-def _wait(watching: Watch, opened: Opened) -> None:
+def _wait(watching: Watch, opened: Opened, timeout_s: float | None) -> None:
     """Wait for something to do; sources and Git host are looked at again for all but what clusters say."""
-    reasons = watching.wait()
+    reasons = watching.wait(timeout_s)
     _log.debug("woken: %s", ", ".join(sorted(reasons)))
     if not all(reason.startswith(FROM_CLUSTERS) for reason in reasons):
         opened.sources.look_again()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent.wire.errors import EdgeferryError, Retry
+from gitops.commands import Command
 from gitops.hub import Hub, Step, World
 from gitops.intake import Held
 from gitops.serve.view import HubState, SourceState
@@ -25,7 +26,7 @@ class Service:
     Args:
         hub: the fleet.
         store: what the clusters said.
-        wait: returns the reasons to step, or nothing after some time; see gitops/watch.py.
+        wait: returns the reasons to step, or nothing after so many seconds at the latest; see gitops/watch.py.
         published: told the clusters whose overlay changed; None for any.
     """
 
@@ -33,13 +34,15 @@ class Service:
         self,
         hub: Hub,
         store: Store,
-        wait: Callable[[], object],
+        wait: Callable[[float | None], object],
         published: Callable[[tuple[str, ...] | None], None],
     ) -> None:
         self._hub, self._store, self._wait, self._published = hub, store, wait, published
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
-        self._newest: dict[str, str] = {}
+        self._orders: list[Command] = []
+        self._due: datetime | None = None
+        self._ordering = threading.Lock()
         self.state = HubState(head=hub.repository.head or "")
 
     def start(self) -> None:
@@ -56,14 +59,25 @@ class Service:
         wake()
         self._thread.join(30)
 
+    def order(self, command: Command) -> None:
+        """Have an order recorded, and obeyed, with the next step; wake the hub after it."""
+        with self._ordering:
+            self._orders.append(command)
+
     def step(self) -> Step:
-        """Take one step and publish it.
+        """Take one step and publish it; orders that are given meanwhile wait for the next one.
 
         Raises:
             EdgeferryError: what is published stands as it is.
         """
-        step = self._hub.step(world(self._store, datetime.now(UTC).replace(microsecond=0)))
+        with self._ordering:
+            orders = tuple(self._orders)
+        known = world(self._store, datetime.now(UTC).replace(microsecond=0))
+        step = self._hub.step(replace(known, commands=orders))
         head = self._hub.publish(step)
+        with self._ordering:
+            del self._orders[: len(orders)]
+        self._due = step.next_at
         if head is not None:
             _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
             self._published(tuple(step.changed))
@@ -83,7 +97,8 @@ class Service:
                 continue
             except EdgeferryError as error:
                 self._fault(error)
-            self._wait()
+            due = self._due
+            self._wait(None if due is None else max(0.2, (due - datetime.now(UTC)).total_seconds()))
 
     def _fault(self, error: EdgeferryError) -> None:
         if self.state.faults != (str(error),):
@@ -98,8 +113,15 @@ def world(store: Store, now: datetime) -> World:
         cluster: {fact.name: (fact.value, fact.measured_at) for fact in found}
         for cluster, found in store.facts().items()
     }
-    keys = {one.name: one.key for one in store.registrations()}
-    return World(now=now, facts=facts, keys=keys, highest=store.highest_sequences())
+    registered = store.registrations()
+    return World(
+        now=now,
+        facts=facts,
+        keys={one.name: one.key for one in registered},
+        highest=store.highest_sequences(),
+        reports={name: (one.report, one.received_at) for name, one in store.latest_reports().items()},
+        seen={one.name: one.seen_at for one in registered if one.seen_at is not None},
+    )
 
 
 def _state(hub: Hub, step: Step) -> HubState:

@@ -7,11 +7,13 @@ links, submodules and names that no file system should see are left out.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -27,6 +29,9 @@ from gitops.tree import Tree
 _SEEN: Final = "refs/edgeferry/seen/"
 _KEPT: Final = "refs/edgeferry/kept/"
 _ASKED: Final = "refs/edgeferry/asked"
+_APPROVAL: Final = re.compile(r"^Edgeferry-Approve:[ \t]*([0-9a-f]{16})[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_APPROVING_S: Final = 7 * 86_400
+_MOST_APPROVING: Final = 200
 
 
 class NotARepository(Stop):
@@ -203,7 +208,8 @@ class SourceMirror:
                 raise self._unreadable(f"commit {revision[:12]} holds no files")
             at = datetime.fromtimestamp(commit.commit_time, UTC)
             blobs = SourceBlobs(Path(repository.path), self._lock, repository, self.large)
-            return Tree(self.name, str(commit.id), at, {file.path: file for file in files}, blobs)
+            known = {file.path: file for file in files}
+            return Tree(self.name, str(commit.id), at, known, blobs, approvals=_approvals(repository, commit))
 
     def _rewritten(self, repository: pygit2.Repository, before: str | None, after: str) -> str:
         """Return the note for a branch whose newest commit does not follow from the one before."""
@@ -291,6 +297,16 @@ class Sources:
         for (known, *_), mirror in list(self._open.items()):
             if name in (None, known):
                 mirror.look_again()
+
+
+def _approvals(repository: pygit2.Repository, newest: pygit2.Commit) -> frozenset[str]:
+    """Return the hashes in ``Edgeferry-Approve:`` trailers of the newest commits, of the last week."""
+    found: set[str] = set()
+    for commit in islice(repository.walk(newest.id), _MOST_APPROVING):
+        if newest.commit_time - commit.commit_time > _APPROVING_S:
+            break
+        found.update(_APPROVAL.findall(commit.message))
+    return frozenset(found)
 
 
 def _directory(path: str) -> str:

@@ -40,6 +40,7 @@ class Tree:
         committed_at: committer time, UTC.
         files: path → file, sorted by path, below the source's ``path``.
         blobs: where the bytes come from.
+        approvals: hashes that the newest commits approve changes by, in trailers of their messages.
         note: what people should know of how it came to be the newest: that the branch was rewritten. Empty for none.
     """
 
@@ -49,3 +50,4 @@ class Tree:
     files: Mapping[str, File]
     blobs: Blobs
     note: str = ""
+    approvals: frozenset[str] = frozenset()

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from agent.wire.canonical import Json, canonical, digest
 from agent.wire.errors import Malformed
 from agent.wire.fields import Fields, write_time
+from agent.wire.windows import Window, encode_window, read_window
 
 FORMATS: Final = (1,)
 """Release formats that this version reads, oldest first."""
@@ -130,6 +131,10 @@ class Release:
         source_revision: source name → commit.
         trust: number of the trust document that covers the signature.
         files: path within the overlay → sha256, for all but release, signature and trust.
+        windows: it switches only then; none for always.
+        keep: what is no longer asked for goes on, and is managed no more.
+        returns: ``kind/NAME`` of the entries that go back to what ran before: they wait for no window.
+        retries: ``kind/NAME`` → id of the order to try again what failed.
     """
 
     fleet: str
@@ -143,6 +148,10 @@ class Release:
     cluster_key: str = ""
     content: str = ""
     retire: Retire = ""
+    windows: tuple[Window, ...] = ()
+    keep: bool = False
+    returns: tuple[str, ...] = ()
+    retries: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_entry(entry: Entry) -> dict[str, Any]:
@@ -208,13 +217,19 @@ def encode_release(release: Release, entries: list[dict[str, Any]] | None = None
         "clusterKey": release.cluster_key,
         "trust": release.trust,
         "entries": [encode_entry(entry) for entry in release.entries] if entries is None else entries,
-        "windows": [],
+        "windows": [encode_window(one) for one in release.windows],
         "link": {},
         "prefetch": [],
         "agent": "",
         "retire": release.retire,
         "files": dict(release.files),
     }
+    if release.keep:
+        out["deletionPolicy"] = "keep"
+    if release.returns:
+        out["returns"] = list(release.returns)
+    if release.retries:
+        out["retries"] = dict(release.retries)
     content = digest(canonical(out))
     out["content"] = content
     out["sequence"] = release.sequence
@@ -244,6 +259,10 @@ def decode_release(data: bytes, where: str = NAME) -> Release:
         entries=top.each("entries", decode_entry),
         files=top.mapping("files"),
         retire=cast(Retire, _one_of(top, "retire", ("", "keep", "delete"))),
+        windows=top.each("windows", read_window),
+        keep=top.text("deletionPolicy", "") == "keep",
+        returns=top.texts("returns"),
+        retries=top.mapping("retries"),
     )
 
 

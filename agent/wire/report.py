@@ -34,6 +34,8 @@ class EntryReport:
         message: one sentence for people; never a secret.
         url: where the consumer reaches it; empty for none.
         staged_bytes: present at the site, of ``size_bytes``.
+        failed: the wanted digest failed here, or cannot run here, and is not tried again.
+        since: begin of the present stretch of ``health``, whatever it is; None for not known.
     """
 
     kind: str
@@ -48,6 +50,8 @@ class EntryReport:
     url: str = ""
     staged_bytes: int = 0
     size_bytes: int = 0
+    failed: bool = False
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,10 @@ def decode_report(data: bytes, where: str = "report") -> Report:
 
 
 def _entry(one: EntryReport) -> dict[str, Any]:
-    return {
+    more: dict[str, Any] = {"failed": True} if one.failed else {}
+    if one.since is not None:
+        more["since"] = write_time(one.since)
+    return more | {
         "kind": one.kind,
         "name": one.name,
         "version": one.version,
@@ -216,6 +223,8 @@ def _read_entry(item: Fields) -> EntryReport:
         url=item.text("url", ""),
         staged_bytes=item.integer("stagedBytes", 0),
         size_bytes=item.integer("sizeBytes", 0),
+        failed=item.flag("failed", False),
+        since=item.time("since") if item.text("since", "") else None,
     )
 
 

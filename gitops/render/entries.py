@@ -193,7 +193,7 @@ def _rendered(entry: Entry, files: dict[str, bytes], objects: Iterable[tuple[str
         files=files,
         digests={path: digest(data) for path, data in files.items()},
         manifests=tuple(built),
-        objects=frozenset(map(_identity, built.values())),
+        objects=frozenset(map(object_identity, built.values())),
     )
 
 
@@ -203,6 +203,7 @@ def _without_placement(one: kubernetes.Object) -> kubernetes.Object:
     return {**one, "metadata": {**metadata, "labels": kept}}
 
 
-def _identity(one: kubernetes.Object) -> str:
+def object_identity(one: kubernetes.Object) -> str:
+    """Return ``apiVersion/kind/namespace/name`` of an object."""
     metadata = one["metadata"]
     return f"{one['apiVersion']}/{one['kind']}/{metadata['namespace']}/{metadata['name']}"

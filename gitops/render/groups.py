@@ -14,7 +14,6 @@ from gitops.catalog_types import Catalog
 from gitops.policies import to_term
 from gitops.render.entries import Rendered
 from placement.index import FleetIndex
-from placement.rollout import targets
 from placement.selector import select
 from placement.types import ClusterSet, Decision
 
@@ -50,12 +49,11 @@ def groups(
     """
     found, stuck = [], []
     for name, decision in decisions.items():
-        moving = targets(decision).bits
-        if not moving:
+        if not decision.chosen.bits:
             continue
         placement = catalog.placements.get(name)
         overrides = () if placement is None else placement.spec.overrides
-        for bits, values in _parts(moving, overrides, index):
+        for bits, values in _parts(decision.chosen.bits, overrides, index):
             clusters = ClusterSet(index, bits)
             try:
                 found.append(Group(name, render(decision, values), clusters))

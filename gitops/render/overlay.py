@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from agent.wire.canonical import digest
 from agent.wire.errors import Stop
 from agent.wire.release import NAME, SIGNATURE_NAME, Release, Retire, encode_release
 from agent.wire.signature import RELEASE, SigningKey
+from agent.wire.windows import Window
 from gitops.render.entries import Rendered
 from gitops.render.kubernetes import kustomization
 
@@ -38,6 +40,26 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a cluster is to go about its release.
+
+    Attributes:
+        windows: it switches only then.
+        keep: what is no longer asked for goes on there.
+        returns: ``kind/NAME`` that go back, windows or not.
+        retries: ``kind/NAME`` → id of the order to try again what failed.
+    """
+
+    windows: tuple[Window, ...] = ()
+    keep: bool = False
+    returns: tuple[str, ...] = ()
+    retries: Mapping[str, str] = field(default_factory=dict)
+
+
+PLAIN: Final = Manner()
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An overlay before it is signed; equal ``content`` is published only once.
 
@@ -55,7 +77,13 @@ class Draft:
 
 
 def draft(
-    cluster: str, entries: Sequence[Rendered], stamp: Stamp, sequence: int, cluster_key: str = "", retire: Retire = ""
+    cluster: str,
+    entries: Sequence[Rendered],
+    stamp: Stamp,
+    sequence: int,
+    cluster_key: str = "",
+    retire: Retire = "",
+    manner: Manner = PLAIN,
 ) -> Draft:
     """Return one cluster's overlay, unsigned.
 
@@ -66,6 +94,7 @@ def draft(
         sequence: of the release, if it is published.
         cluster_key: fingerprint of the agent's key; empty while none is registered.
         retire: for a cluster that left the catalog.
+        manner: how the cluster is to go about it.
 
     Raises:
         ObjectClash: two entries declare the same object.
@@ -93,6 +122,10 @@ def draft(
         entries=(),
         files=digests,
         retire=retire,
+        windows=manner.windows,
+        keep=manner.keep,
+        returns=manner.returns,
+        retries=manner.retries,
     )
     data, content = encode_release(release, [one.encoded for one in entries])
     return Draft(cluster, sequence, content, data, files)

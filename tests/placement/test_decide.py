@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from placement.decide import decide
 from placement.index import FleetIndex
-from placement.rollout import targets as moving
 from placement.selector import matches
 from placement.types import Decision, Policy, Requirement, Subject, Target, Term
 from tests.placement import naive
@@ -190,8 +189,3 @@ def test_the_reason_says_what_was_wanted(terms: tuple[Term, ...], code: str, tex
 def test_an_empty_fleet_is_decided_without_a_refusal() -> None:
     decision = decide(policy(), DIGITS, FleetIndex.build([]), None, NOW)
     assert (list(decision.chosen), decision.refused, decision.version) == ([], (), "2.0.0")
-
-
-def test_without_a_rollout_everybody_moves_at_once() -> None:
-    decision = decide(policy(), DIGITS, index_of([Target("a"), Target("b")]), None, NOW)
-    assert list(moving(decision)) == ["a", "b"]

@@ -17,6 +17,9 @@ from agent.wire.report import decode_report, encode_report
 from agent.wire.trust import decode_trust, encode_trust
 from gitops.commands import Command, command_path, decode_command, encode_command
 from gitops.decisions import DecisionRecord, Placed, Refused, decode_all, encode_all
+from gitops.render.entries import Rendered
+from gitops.rollout_records import RolloutRecord, decode_rollout, encode_rollout
+from placement.rollout_types import LATE, Place, RolloutState
 
 _spec = importlib.util.spec_from_file_location("wire_examples", Path(__file__).with_name("examples.py"))
 assert _spec is not None and _spec.loader is not None
@@ -35,6 +38,36 @@ DECISION = DecisionRecord(
     identities={"2.1.0": "sha256:" + "5" * 64},
     chosen={"milan-01": Placed("2.1.0", examples.MODEL.digest), "turin-03": Placed("2.1.0", examples.MODEL.digest)},
 )
+OLD = "sha256:" + "7" * 64
+NOTE = {"models/defect-detector/selftest/input.json": b"[1]"}
+KEPT = Rendered(
+    entry=examples.MODEL,
+    encoded=json.loads(encode_release(replace(examples.RELEASE, entries=(examples.MODEL,)))[0])["entries"][0],
+    files=NOTE,
+    digests={},
+    manifests=(),
+    objects=frozenset(),
+)
+ROLLOUT = RolloutRecord(
+    RolloutState(
+        number=3,
+        phase="paused",
+        targets=frozenset({examples.MODEL.digest}),
+        began=examples.AT,
+        since=examples.AT,
+        wave=1,
+        places={
+            "milan-01": Place(0, "done", OLD, examples.MODEL.digest, examples.AT, examples.AT),
+            "turin-03": Place(
+                LATE, "failed", "", examples.MODEL.digest, examples.AT, examples.AT, "", "it is degraded"
+            ),
+        },
+        held=frozenset({OLD}),
+        excused=frozenset({"turin-03"}),
+        why="1 of 2 failed",
+    ),
+    {examples.MODEL.digest: KEPT},
+)
 
 
 def written() -> dict[str, bytes]:
@@ -44,6 +77,7 @@ def written() -> dict[str, bytes]:
         "trust.json": encode_trust(examples.TRUST),
         command_path(COMMAND): encode_command(COMMAND),
         **encode_all(DECISION),
+        **encode_rollout("defect-detector-eu", ROLLOUT),
     }
 
 
@@ -60,6 +94,10 @@ def test_golden_files_are_read_back_to_the_values_they_were_written_from() -> No
     assert decode_command((GOLDEN / command_path(COMMAND)).read_bytes(), "command") == COMMAND
     files = {str(path.relative_to(GOLDEN)): path.read_bytes() for path in GOLDEN.rglob("*.json")}
     assert decode_all("defect-detector-eu", files) == DECISION
+    rollout = decode_rollout("defect-detector-eu", files)
+    assert rollout is not None and rollout.state == ROLLOUT.state
+    kept = rollout.entries[examples.MODEL.digest]
+    assert (kept.entry, kept.encoded, kept.files) == (KEPT.entry, KEPT.encoded, KEPT.files)
 
 
 def test_content_digest_does_not_depend_on_sequence_time_or_source_revision() -> None:

@@ -1,0 +1,45 @@
+"""Reports → what rollouts look at. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from agent.wire.report import EntryReport, Report
+from placement.rollout_types import Told
+
+Reports = Mapping[str, tuple[Report, datetime]]
+"""Cluster → its newest report, and when the hub took it."""
+
+
+class Telling(Mapping[str, Told]):
+    """What clusters said of one model or workload, worked out when somebody asks.
+
+    Args:
+        reports: of the whole fleet.
+        kind: ``model`` or ``workload``.
+        name: of it.
+    """
+
+    def __init__(self, reports: Reports, kind: str, name: str) -> None:
+        self._reports, self._kind, self._name = reports, kind, name
+
+    def __getitem__(self, cluster: str) -> Told:
+        report, received_at = self._reports[cluster]
+        for one in report.entries:
+            if one.name == self._name and one.kind == self._kind:
+                return _told(one, report, received_at)
+        raise KeyError(cluster)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reports)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+
+def _told(one: EntryReport, report: Report, received_at: datetime) -> Told:
+    since = one.since or one.healthy_since
+    steady = 0.0 if since is None else max(0.0, (report.sent_at - since).total_seconds())
+    why = f"{one.code} {one.message}".strip() if one.failed or one.health == "degraded" else ""
+    return Told(one.wanted, one.digest, one.health, received_at, one.failed, why, steady, one.staged_bytes)
