@@ -27,6 +27,7 @@ class Staged:
         verified: fingerprint of ``model`` when its bytes were read and found right; empty where only sizes were
             compared.
         note: how its bytes came, for people; empty where there is nothing to say.
+        chart: directory with the unpacked chart, read-only; None where the entry is no chart.
     """
 
     entry: Entry
@@ -35,6 +36,7 @@ class Staged:
     model: Path | None = None
     verified: str = field(default="", compare=False)
     note: str = field(default="", compare=False)
+    chart: Path | None = None
 
     @property
     def digest(self) -> str:

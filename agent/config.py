@@ -42,6 +42,7 @@ class Config:
         first_port, last_port: for stable ports and backends of a host.
         listen: address of a host's stable ports; another than the loopback lets other machines ask its models.
         kubeconfig: empty for the pod's own account.
+        helm: program that installs charts; empty for ``helm`` on PATH.
         scope: ``namespace`` or ``cluster``: may the agent apply cluster-scoped kinds?
         file_roots: directories that ``file://`` artifacts may come from; empty for none.
         insecure_registries: ``host:port`` of registries that may be asked over plain HTTP; the loopback always may.
@@ -67,6 +68,7 @@ class Config:
     last_port: int = 18999
     listen: str = "127.0.0.1"
     kubeconfig: str = ""
+    helm: str = ""
     scope: str = "namespace"
     file_roots: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()

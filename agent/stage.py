@@ -29,6 +29,7 @@ TITLE: Final = "org.opencontainers.image.title"
 _MOST_LAYERS: Final = 10_000
 _MANIFESTS: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
 _IMAGE_LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+_PROVENANCE: Final = "application/vnd.cncf.helm.chart.provenance.v1.prov"
 _ORAS_UNPACK: Final = "io.deis.oras.content.unpack"
 _INFLATION: Final = 256
 _WORTH_BYTES: Final = 16 << 10
@@ -87,22 +88,16 @@ class SiteBytes:
             files: path within the overlay → bytes, of this entry.
 
         Raises:
-            BadArtifact: the entry has more than one artifact.
+            BadArtifact: the entry has more artifacts than its delivery takes.
         """
-        artifact = _artifact(entry)
-        if artifact is None:
-            return Staged(entry, files)
-        tree = self._content.tree(artifact.digest)
-        if tree is None:
-            self._sound.pop(artifact.digest, None)
+        chart, artifact = _artifacts(entry)
+        folder = None if chart is None else self._tree(chart)
+        tree = None if artifact is None else self._tree(artifact)
+        if (folder is None) != (chart is None) or (tree is None) != (artifact is None):
             return None
-        if artifact.digest not in self._sound:
-            deep = artifact.digest in self._doubted
-            before = fingerprint(_model(tree)) if deep else ""
-            if not self._content.verify_tree(artifact.digest, deep=deep):
-                return None
-            self._found_sound(artifact.digest, before if deep and before == fingerprint(_model(tree)) else "")
-        return Staged(entry, files, tree, _model(tree), self._sound[artifact.digest])
+        if tree is None or artifact is None:
+            return Staged(entry, files, chart=folder)
+        return Staged(entry, files, tree, _model(tree), self._sound[artifact.digest], chart=folder)
 
     def doubt(self, entry: Entry) -> None:
         """Read an entry's bytes again before they count as present: somebody may have changed them."""
@@ -124,9 +119,38 @@ class SiteBytes:
             Retry: a source cannot give it now; what is half here stays.
         """
         found = self.present(entry, files)
-        artifact = _artifact(entry)
-        if found is not None or artifact is None:
-            return found or Staged(entry, files)
+        if found is not None:
+            return found
+        done_bytes, notes = 0, []
+        for artifact in entry.artifacts:
+            if self._tree(artifact) is None:
+
+                def told(bytes_here: int, before: int = done_bytes) -> None:
+                    progress(before + bytes_here)
+
+                notes.append(self._stage(entry, artifact, told))
+            done_bytes += artifact.size_bytes
+        found = self.present(entry, files)
+        if found is None:
+            raise RuntimeError(f"{entry.directory} was unpacked, and a tree of it is not sound")
+        return replace(found, note="; ".join(filter(None, notes)))
+
+    def _tree(self, artifact: Artifact) -> Path | None:
+        """Return an artifact's tree where it is here and sound."""
+        tree = self._content.tree(artifact.digest)
+        if tree is None:
+            self._sound.pop(artifact.digest, None)
+            return None
+        if artifact.digest not in self._sound:
+            deep = artifact.digest in self._doubted
+            before = fingerprint(_model(tree)) if deep else ""
+            if not self._content.verify_tree(artifact.digest, deep=deep):
+                return None
+            self._found_sound(artifact.digest, before if deep and before == fingerprint(_model(tree)) else "")
+        return tree
+
+    def _stage(self, entry: Entry, artifact: Artifact, progress: Progress) -> str:
+        """Bring one artifact; return what there is to say of it."""
         if artifact.media_type not in (FILE, *_MANIFESTS):
             do = (
                 "name the manifest of one platform"
@@ -142,10 +166,7 @@ class SiteBytes:
             layers = read_layers(self._manifest(artifact, source), f"{entry.directory} {artifact.digest}")
         note = self._bring(artifact, layers, source, progress)
         self._make(artifact, layers)
-        found = self.present(entry, files)
-        if found is None:
-            raise RuntimeError(f"{artifact.digest} was unpacked, and its tree is not sound")
-        return replace(found, note=note)
+        return note
 
     def collect(self, keep: Collection[Entry]) -> None:
         """Remove what no entry of ``keep`` needs.
@@ -261,6 +282,8 @@ def _layers(top: Json, where: str) -> Iterator[Layer]:
     for one in top["layers"]:
         digest, size, media_type = one["digest"], one["size"], one["mediaType"]
         annotations = one.get("annotations") or {}
+        if media_type == _PROVENANCE:
+            continue
         path = annotations.get(FILE_PATH) or annotations.get(TITLE) or ""
         if not is_digest(digest) or type(size) is not int or not 0 <= size <= MOST_BYTES or type(path) is not str:
             raise ValueError(f"layer {str(digest)[:80]!r} of {str(size)[:20]} bytes")
@@ -286,12 +309,18 @@ def _kind(media_type: str, path: str, unpack: bool, where: str) -> str:
     return "raw"
 
 
-def _artifact(entry: Entry) -> Artifact | None:
-    if len(entry.artifacts) > 1:
+def _artifacts(entry: Entry) -> tuple[Artifact | None, Artifact | None]:
+    """Return an entry's chart and its other artifact."""
+    most = 2 if entry.delivery == "chart" else 1
+    if len(entry.artifacts) > most:
         raise BadArtifact(
-            f"{len(entry.artifacts)} artifacts, this agent takes one", where=entry.directory, do="upgrade the agent"
+            f"{len(entry.artifacts)} artifacts, this agent takes {('', 'one', 'two')[most]}",
+            where=entry.directory,
+            do="upgrade the agent",
         )
-    return entry.artifacts[0] if entry.artifacts else None
+    if entry.delivery == "chart":
+        return (*entry.artifacts, None, None)[:2]  # type: ignore[return-value]  # two, as said
+    return None, entry.artifacts[0] if entry.artifacts else None
 
 
 def _model(tree: Path) -> Path:

@@ -28,6 +28,7 @@ from agent.actions import (
     Test,
 )
 from agent.config import Config
+from agent.platforms.helm import Helm, HelmMissing, find_helm
 from agent.platforms.kubernetes_apply import Target, put, remove, resolve
 from agent.platforms.kubernetes_candidate import CANDIDATE, ask, candidate_of
 from agent.platforms.kubernetes_client import connect
@@ -38,11 +39,12 @@ from agent.platforms.kubernetes_inventory import Inventory, Record
 from agent.platforms.kubernetes_mirror import Mirror
 from agent.platforms.kubernetes_models import ANNOUNCED, models_digest, models_file
 from agent.platforms.kubernetes_objects import read
+from agent.platforms.kubernetes_release import newest, prepare, uninstall
 from agent.platforms.kubernetes_sight import Sight, service_url
 from agent.wire.release import Entry
 
 _FACTS_EVERY_S: Final = 600.0
-_DELIVERIES: Final = ("container", "server", "file", "manifests")
+_DELIVERIES: Final = ("container", "server", "chart", "file", "manifests")
 
 
 class KubernetesPlatform:
@@ -71,6 +73,8 @@ class KubernetesPlatform:
             return f"this agent knows no delivery {entry.delivery!r} on Kubernetes"
         if entry.delivery == "server" and (entry.runtime is None or not entry.runtime.image):
             return "its runtime has no image, only a command for hosts"
+        if entry.delivery == "chart" and not find_helm(self._config.helm):
+            return "charts need Helm 3, which is not here: put helm on the PATH, or name it as `helm` in agent.json"
         return ""
 
     def observe(self, known: Sequence[Staged]) -> Observed:
@@ -165,6 +169,9 @@ class KubernetesPlatform:
 
     def _put(self, staged: Staged, models: str, *, claim: bool) -> None:
         entry, target = staged.entry, self._cluster()
+        if entry.delivery == "chart":
+            self._put_chart(staged, models, claim=claim)
+            return
         raw = read(staged)
         if not raw and entry.delivery != "file":
             raise NothingToRun(
@@ -188,7 +195,36 @@ class KubernetesPlatform:
             raise NothingToRun("its content is not staged", where=f"{entry.kind}/{entry.name}", do="stage it again")
         put(target, record, objects, claim=claim)
 
+    def _put_chart(self, staged: Staged, models: str, *, claim: bool) -> None:
+        entry, target = staged.entry, self._cluster()
+        before = self._records().get(_id(entry))
+        found = prepare(target, self._helm(), staged, models, before)
+        record = Record(
+            entry.kind,
+            entry.name,
+            entry.namespace,
+            version=entry.version,
+            applying=staged.digest,
+            models=models,
+            url=service_url(entry, found.objects),
+            release=found.release,
+            revision=0 if before is None else before.revision,
+        )
+        put(target, record, found.objects, claim=claim, maker=found.maker)
+        if found.maker.make is not None:
+            record = self._records()[record.id]
+            target.inventory.save(replace(record, revision=newest(target, entry)))
+
+    def _helm(self) -> Helm:
+        program = find_helm(self._config.helm)
+        if not program:
+            raise HelmMissing("no helm is here", do="put Helm 3 on the PATH, or name it as `helm` in agent.json")
+        kubeconfig = str(Path(self._config.kubeconfig).expanduser().resolve()) if self._config.kubeconfig else ""
+        return Helm(program, kubeconfig, self._state / "helm", crds=self._config.scope == "cluster")
+
     def _remove(self, record: Record) -> None:
+        if record.release:
+            uninstall(self._cluster(), self._helm(), record)
         remove(self._cluster(), record)
         if record.kind == "model":
             hide(self._state, record.name)

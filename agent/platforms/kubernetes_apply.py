@@ -29,7 +29,6 @@ from agent.platforms.kubernetes_inventory import Inventory, Placed, Record, fini
 from agent.platforms.kubernetes_mirror import Mirror
 from agent.platforms.kubernetes_objects import (
     ADOPT,
-    KEEP,
     RECREATE,
     Json,
     Key,
@@ -37,6 +36,7 @@ from agent.platforms.kubernetes_objects import (
     Wanted,
     annotated,
     in_order,
+    kept,
     key_of,
     labelled_ours,
     rank,
@@ -93,7 +93,20 @@ def resolve(target: Target, raw: Sequence[Json], namespace: str, models: str) ->
     return in_order(list(found.values()))
 
 
-def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Somebody else who makes an entry's objects, before we apply them as ours: Helm.
+
+    Attributes:
+        make: makes them; None where they are made already.
+        made: did it make this object for this entry?
+    """
+
+    make: Callable[[], None] | None
+    made: Callable[[Json], bool]
+
+
+def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: bool, maker: Maker | None = None) -> None:
     """Have exactly these objects on the cluster for an entry; what is so already is not asked for.
 
     Before anything is changed the API server judges every change, so that an entry which it refuses in part is not
@@ -104,6 +117,7 @@ def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: boo
         record: the entry's record as it shall be, ``applying`` set; its objects are not looked at.
         objects: of :func:`resolve`.
         claim: take objects over that another entry has: a renamed workload keeps what it runs.
+        maker: who makes the objects first, if not we.
 
     Raises:
         EdgeferryError: see kubernetes_errors.py; what was done is recorded.
@@ -118,10 +132,11 @@ def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: boo
     gone = sorted(had.keys() - keys, key=rank, reverse=True)
     if before is not None:
         record = replace(record, digest=before.digest, before=before.before)
-    if before is not None and not changed and not gone and before == finished(record, before.objects):
+    make = None if maker is None else maker.make
+    if make is None and before is not None and not changed and not gone and before == finished(record, before.objects):
         return
     there = _look_up(target, changed, had)
-    _judge(target, changed, had, there)
+    _judge(target, changed, had, there, None if maker is None else maker.made)
     # Grows entry by entry in the record that the inventory has in memory: a copy for each object would be quadratic.
     placed = {**had, **{one.key: Placed(one.api_version) for one in objects if one.key not in had}}
     now = replace(record, objects=placed)
@@ -130,6 +145,9 @@ def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: boo
         inventory.save(now)
     else:
         inventory.remember(now)
+    if make is not None:
+        make()
+        changed, there = list(objects), {}
 
     def apply(one: Wanted) -> None:
         placed[one.key] = _apply(target, one, placed[one.key], there)
@@ -220,12 +238,16 @@ def _look_up(target: Target, changed: Sequence[Wanted], had: Mapping[Key, Placed
 
 
 def _judge(
-    target: Target, changed: Sequence[Wanted], had: Mapping[Key, Placed], there: Mapping[Key, Json | None]
+    target: Target,
+    changed: Sequence[Wanted],
+    had: Mapping[Key, Placed],
+    there: Mapping[Key, Json | None],
+    made: Callable[[Json], bool] | None,
 ) -> None:
     """Let the API server judge every change; one alone is judged when it is made."""
     for one in changed:
         live = there.get(one.key)
-        if live is not None:
+        if live is not None and (made is None or not made(live)):
             _check_ours(one, live, had.get(one.key))
 
     def judge(one: Wanted) -> None:
@@ -337,7 +359,7 @@ def _delete(target: Target, key: Key, placed: Placed) -> None:
             # Something happened to it since the mirror saw it: look again.
             pass
     live = api.get(resource, key.namespace, key.name)
-    if live is None or not labelled_ours(live) or annotated(live, KEEP) or not applied_by_us(live):
+    if live is None or not labelled_ours(live) or kept(live) or not applied_by_us(live):
         return
     uid = live["metadata"]["uid"]
     if placed.uid and placed.uid != uid:

@@ -147,6 +147,19 @@ class NotFound(Exception):
         self.missing = missing
 
 
+class NamespaceMissing(Exception):
+    """The namespace is not there. Never leaves the platform, which makes it.
+
+    Args:
+        what: what was said.
+        name: of the namespace.
+    """
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(what)
+        self.name = name
+
+
 class Expired(Exception):
     """The resource version is too old to watch from. Never leaves the platform."""
 

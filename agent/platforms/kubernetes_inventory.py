@@ -62,6 +62,8 @@ class Record:
         before: entry digest that was applied completely before that one; empty for none.
         models: annotation of its pod templates; empty for none.
         url: for consumers; empty for none.
+        release: of Helm, for what is delivered as chart; else empty.
+        revision: of that release that we made last.
         objects: all that may be there.
     """
 
@@ -74,6 +76,8 @@ class Record:
     before: str = ""
     models: str = ""
     url: str = ""
+    release: str = ""
+    revision: int = 0
     objects: Mapping[Key, Placed] = field(default_factory=dict)
 
     @property
@@ -95,7 +99,7 @@ class Inventory:
         self.changes = 0
         self.namespace = api.home or NAMESPACE
         self._api = api
-        self._cluster = sha256(cluster.encode()).hexdigest()[:16]
+        self.agent = sha256(cluster.encode()).hexdigest()[:16]
         self._records: dict[Id, Record] | None = None
         self._versions: dict[Id, str] = {}
 
@@ -110,7 +114,7 @@ class Inventory:
         if self._records is None:
             found: dict[Id, Record] = {}
             try:
-                for page in self._api.pages(CONFIG_MAPS, self.namespace, f"{LABEL}={self._cluster}"):
+                for page in self._api.pages(CONFIG_MAPS, self.namespace, f"{LABEL}={self.agent}"):
                     for live in page["items"]:
                         record = _read(live)
                         found[record.id] = record
@@ -186,8 +190,8 @@ class Inventory:
             return self._api.request("POST", path, body=body, where=body["metadata"]["name"])
 
     def _body(self, of: Id, data: str) -> Json:
-        told_apart = sha256("\0".join((self._cluster, *of)).encode()).hexdigest()[:10]
-        labels = {MANAGED_BY: MANAGER, LABEL: self._cluster}
+        told_apart = sha256("\0".join((self.agent, *of)).encode()).hexdigest()[:10]
+        labels = {MANAGED_BY: MANAGER, LABEL: self.agent}
         metadata = {"name": f"inventory-{of[0]}-{of[1][:63]}-{told_apart}", "labels": labels}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"record": data}}
 
@@ -219,6 +223,7 @@ def _write(record: Record) -> str:
         "before": record.before,
         "models": record.models,
         "url": record.url,
+        **({"release": record.release, "revision": record.revision} if record.release else {}),
         "objects": [
             [one.api_version, key.kind, key.namespace, key.name, one.uid, one.wanted, one.own]
             for key, one in sorted(record.objects.items())
@@ -246,6 +251,8 @@ def _read(live: Json) -> Record:
             before=value["before"],
             models=value["models"],
             url=value["url"],
+            release=value.get("release", ""),
+            revision=int(value.get("revision", 0)),
             objects=objects,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

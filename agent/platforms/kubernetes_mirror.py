@@ -19,7 +19,7 @@ from agent.platforms.kubernetes_errors import ApiUnreachable, Expired, NotFound
 from agent.platforms.kubernetes_fields import own_data, own_digest
 from agent.platforms.kubernetes_health import Judgement, judge
 from agent.platforms.kubernetes_inventory import LABEL
-from agent.platforms.kubernetes_objects import KEEP, MANAGED_BY, MANAGER, Json, Key, Resource, annotated, key_of
+from agent.platforms.kubernetes_objects import MANAGED_BY, MANAGER, Json, Key, Resource, kept, key_of
 from agent.wire.errors import EdgeferryError
 
 MODELS_FILE: Final = "edgeferry-models"
@@ -250,7 +250,7 @@ def _reduced(live: Json) -> Live:
         version=int(metadata["resourceVersion"]),
         own=own_digest(live),
         health=health,
-        keep=annotated(live, KEEP),
+        keep=kept(live),
         selector=label_selector(live["spec"].get("selector") or {}) if asks else "",
         data=own_data(live) if metadata["name"] == MODELS_FILE and live["kind"] == "ConfigMap" else None,
     )

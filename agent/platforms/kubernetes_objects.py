@@ -23,6 +23,9 @@ MANAGER: Final = "edgeferry"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 ADOPT: Final = "edgeferry.dev/adopt"
 KEEP: Final = "edgeferry.dev/keep"
+HELM_KEEP: Final = "helm.sh/resource-policy"
+"""Helm's own annotation for it, with the value ``keep``."""
+
 RECREATE: Final = "edgeferry.dev/recreate"
 MODELS: Final = "edgeferry.dev/models"
 """Annotation of pod templates: digest of what the models file says of the models that the workload restarts for."""
@@ -134,11 +137,20 @@ def read(staged: Staged) -> tuple[Json, ...]:
     Raises:
         ManifestUnusable: not YAML, not an object with kind and name, or more values than any manifest has.
     """
-    found = []
+    found: list[Json] = []
     for path in sorted(staged.files):
         if path.endswith((".yaml", ".yml")):
-            found += [_checked(one, path) for one in _documents(staged.files[path], path)]
+            found += read_text(staged.files[path], path)
     return tuple(found)
+
+
+def read_text(data: bytes, where: str) -> list[Json]:
+    """Return the raw objects of YAML.
+
+    Raises:
+        ManifestUnusable: as for :func:`read`.
+    """
+    return [_checked(one, where) for one in _documents(data, where)]
 
 
 def wanted(raw: Json, resource: Resource, namespace: str, models: str = "") -> Wanted:
@@ -191,6 +203,12 @@ def labelled_ours(live: Json) -> bool:
 def annotated(live: Json, annotation: str) -> bool:
     """Does the object carry this annotation with the value ``true``?"""
     return bool((live["metadata"].get("annotations") or {}).get(annotation) == "true")
+
+
+def kept(live: Json) -> bool:
+    """Does the object outlive its entry?"""
+    annotations = live["metadata"].get("annotations") or {}
+    return annotations.get(KEEP) == "true" or annotations.get(HELM_KEEP) == "keep"
 
 
 def short_digest(value: Any) -> str:

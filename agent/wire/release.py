@@ -18,7 +18,7 @@ from agent.wire.windows import Window, encode_window, read_window
 FORMATS: Final = (1,)
 """Release formats that this version reads, oldest first."""
 
-REQUIRES: Final = frozenset[str]()
+REQUIRES: Final = frozenset({"chart"})
 """What an entry may name in ``requires`` and this version can do."""
 
 NAME: Final = "release.json"
@@ -95,6 +95,9 @@ class Entry:
     """One model or workload with everything that makes it run.
 
     ``digest`` (``entryDigest``) covers all but ``placement``, and the digests of the entry's files.
+
+    A chart's first artifact is the chart; a second one is the model that goes with it. ``release`` is the name of its
+    Helm release, and ``values`` are as agent/wire/chart.py reads them.
     """
 
     kind: Kind
@@ -112,6 +115,7 @@ class Entry:
     self_test: SelfTest | None = None
     switch: str = "auto"
     models: tuple[ModelUse, ...] = ()
+    release: str = ""
 
     @property
     def directory(self) -> str:
@@ -187,6 +191,8 @@ def encode_entry(entry: Entry) -> dict[str, Any]:
     if entry.self_test is not None:
         test = entry.self_test
         out["selfTest"] = {"input": test.input, "output": test.output, "tolerance": test.tolerance}
+    if entry.release:
+        out["release"] = entry.release
     return out
 
 
@@ -286,6 +292,7 @@ def decode_entry(item: Fields) -> Entry:
         ),
         switch=item.text("switch", "auto"),
         models=item.each("models", _read_use),
+        release=item.text("release", "", most=53),
     )
 
 

@@ -158,8 +158,8 @@ def is_public_key(text: str) -> bool:
     kind, _, blob = text.partition(" ")
     try:
         raw = base64.b64decode(blob, validate=True)
-    except binascii.Error:
-        return False
+    except ValueError:
+        return False  # no base64, or no ASCII
     return kind == "ssh-ed25519" and len(raw) == 51 and raw[:-32] == _KEY_PREFIX
 
 

@@ -50,6 +50,23 @@ WORKLOAD = with_digest(
     ),
     {},
 )
+CHART = with_digest(
+    Entry(
+        kind="model",
+        name="reader",
+        version="1.0.0",
+        delivery="chart",
+        placement="readers",
+        artifacts=(
+            Artifact("sha256:" + "6" * 64, 4096, "application/vnd.oci.image.manifest.v1+json", "hub://charts/reader"),
+            Artifact("sha256:" + "7" * 64, 8192, "application/vnd.oci.image.manifest.v1+json", "hub://models/reader"),
+        ),
+        requires=("chart",),
+        values={"replicas": "2", "service.port": "9090"},
+        release="reader",
+    ),
+    {},
+)
 RELEASE = Release(
     fleet="f-1",
     cluster="milan-01",
@@ -97,4 +114,5 @@ REPORT = Report(
     source_revision={"main": "0" * 40},
     artifacts=("sha256:" + "1" * 64,),
 )
+CHARTS = Release("f-1", "milan-01", 8, AT, 1, (CHART,), {})
 TRUST = Trust("f-1", 1, (KEY,), (KEY,), (KEY,))

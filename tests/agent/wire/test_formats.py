@@ -73,6 +73,7 @@ ROLLOUT = RolloutRecord(
 def written() -> dict[str, bytes]:
     return {
         "release.json": encode_release(examples.RELEASE)[0],
+        "release-chart.json": encode_release(examples.CHARTS)[0],
         "report.json": encode_report(examples.REPORT),
         "trust.json": encode_trust(examples.TRUST),
         command_path(COMMAND): encode_command(COMMAND),
@@ -89,6 +90,8 @@ def test_what_is_written_today_is_the_golden_file(path: str) -> None:
 def test_golden_files_are_read_back_to_the_values_they_were_written_from() -> None:
     content = encode_release(examples.RELEASE)[1]
     assert decode_release((GOLDEN / "release.json").read_bytes()) == replace(examples.RELEASE, content=content)
+    content = encode_release(examples.CHARTS)[1]
+    assert decode_release((GOLDEN / "release-chart.json").read_bytes()) == replace(examples.CHARTS, content=content)
     assert decode_report((GOLDEN / "report.json").read_bytes()) == examples.REPORT
     assert decode_trust((GOLDEN / "trust.json").read_bytes(), "trust") == examples.TRUST
     assert decode_command((GOLDEN / command_path(COMMAND)).read_bytes(), "command") == COMMAND
