@@ -16,6 +16,7 @@ from agent.config import Config
 from agent.join import Setting, join_hubless
 from agent.join import join as join_hub
 from agent.keys import agent_key
+from agent.wire.errors import EdgeferryError
 from agent.wire.facts import Fact
 
 _REMOTE: Final = re.compile(r"[^/]+:")
@@ -121,7 +122,17 @@ def _facts(state: Path, cluster: str, settings: dict[str, Setting]) -> tuple[Fac
     platform = open_platform(state, Config(cluster, "?", **chosen))  # type: ignore[arg-type]  # all of them are text
     try:
         now = datetime.now(UTC)
-        return tuple(Fact(name, value, now) for name, value in sorted(platform.facts().items()))
+        facts = tuple(Fact(name, value, now) for name, value in sorted(platform.facts().items()))
+        if chosen.get("platform") == "kubernetes":
+            from agent.platforms.kubernetes_client import connect
+            from agent.platforms.kubernetes_rights import check_rights
+
+            check_rights(connect(chosen.get("kubeconfig", "")))
+        return facts
+    except EdgeferryError as error:
+        named = chosen.get("kubeconfig") or "the pod's own account"
+        error.do = f"{error.do or 'check it'}: this site's Kubernetes access is --kubeconfig, here {named}"
+        raise
     finally:
         platform.close()
 

@@ -140,7 +140,7 @@ class Fleet:
         """Start `edgeferry hub serve` on the model repository and wait until it answers."""
         with self.place.network():
             listen = f"{self.place.address}:{free_port(self.place.address)}"
-        self.hub_url = f"http://{listen}"
+        self.hub_url = f"{'https' if '--tls-name' in options else 'http'}://{listen}"
         command = [
             *self.place.words,
             str(BIN / "edgeferry"),
@@ -156,35 +156,31 @@ class Fleet:
 
     def token(self, name: str) -> str:
         """Return a join token for a site."""
-        printed = self.edgeferry("cluster", "token", name, "--state", str(self.hub_state), "--hub-url", self.hub_url)
-        return printed.split("EDGEFERRY_TOKEN=", 1)[1].split()[0].strip("'\"")
+        return self.join_line(name)[0]
 
-    def join(self, name: str, *options: str) -> None:
+    def join_line(self, name: str, *options: str) -> tuple[str, list[str]]:
+        """Return the token of a fresh join line, and its command."""
+        state = ("--state", str(self.hub_state), "--hub-url", self.hub_url)
+        token, *command = self.edgeferry("cluster", "token", name, *state, *options).split()
+        return token.removeprefix("EDGEFERRY_TOKEN="), command
+
+    def join(self, name: str, *options: str, line: tuple[str, list[str]] | None = None) -> None:
         """Register a site with a token, as the printed line says, and start its agent.
 
         Args:
             name: of the cluster.
             options: of `edgeferry-agent join`; without a --platform it is a bare host with ports of its own.
+            line: a join line that was printed before; None for a fresh one.
         """
+        token, printed = line or self.join_line(name)
         state = self.root / "sites" / name
         state.mkdir(parents=True)
         first = 20000 + (hash_of(str(state)) % 200) * 50
         ports = ("--first-port", str(first), "--last-port", str(first + 49))
-        command = [
-            *self.place.words,
-            str(BIN / "edgeferry-agent"),
-            "join",
-            "--hub",
-            self.links[name].url if name in self.links else self.hub_url,
-            "--cluster",
-            name,
-            "--state",
-            str(state),
-        ]
-        run(
-            [*command, *options, *(() if "--platform" in options else ports)],
-            extra={"EDGEFERRY_TOKEN": self.token(name)},
-        )
+        if name in self.links:
+            printed[printed.index("--hub") + 1] = self.links[name].url
+        command = [*self.place.words, str(BIN / printed[0]), *printed[1:], "--state", str(state), *options]
+        run([*command, *(() if "--platform" in options else ports)], extra={"EDGEFERRY_TOKEN": token})
         self.sites[name] = HostSite(name, state, self.place)
         self.start_agent(name)
 
@@ -287,7 +283,7 @@ class Fleet:
 
     def _get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes | None:
         with self.place.network():
-            return get(f"{self.hub_url}{path}", headers)
+            return get(f"{self.hub_url}{path}", headers, ca=self.hub_state / "keys" / "ca.pem")
 
     def _mark(self) -> dict[str, str]:
         return {"EDGEFERRY_DEMO": str(self.root)}

@@ -12,6 +12,7 @@ from typing import Final
 
 from gitops.demo.documents import DIGITS, cluster, document, model, placement, reader, version, workload
 from gitops.demo.fleet import ANSWERS, Fleet, Wrong
+from gitops.demo.joining import registration
 from gitops.demo.processes import run
 from gitops.demo.seen import (
     Client,
@@ -286,5 +287,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "S3": models_and_workloads_apart,
     "S4": plain_git,
     "S5": deliveries,
+    "S8": registration,
     "S10": two_teams,
 }

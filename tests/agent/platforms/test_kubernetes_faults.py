@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.actions import Remove, Switch
+from agent.platforms.kubernetes_client import connect
 from agent.platforms.kubernetes_errors import (
     AdmissionRefused,
     ApiUnreachable,
@@ -30,6 +31,7 @@ from agent.platforms.kubernetes_errors import (
     QuotaExceeded,
     RightMissing,
 )
+from agent.platforms.kubernetes_rights import check_rights
 from tests.agent.platforms.kubernetes_site import Object, Site, config_map, deployment, service, site, staged
 from tests.cluster import control_plane
 from tests.cluster.control_plane import ControlPlane
@@ -78,6 +80,21 @@ def test_a_missing_right_is_named_and_granting_it_helps(
         bound.switch(entry)
         assert bound.seen(entry).health == "current"
         assert bound.platform.facts()["arch"] in ("amd64", "arm64")
+
+
+def test_a_join_sees_beforehand_which_rights_are_missing(
+    api_server: ControlPlane, tmp_path: Path, edge: Site, made_namespace: str
+) -> None:
+    kubeconfig = control_plane.certificate_kubeconfig(api_server, "joining", made_namespace)
+    every = ["get", "list", "watch", "create", "patch", "delete"]
+    rules = [{"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": every}]
+    grant(edge, "joining", *rules)
+    api = connect(str(kubeconfig))
+    with pytest.raises(RightMissing, match="deployments"):
+        check_rights(api)
+    grant(edge, "joining", *rules, {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": every})
+    check_rights(api)
+    api.close()
 
 
 def test_a_right_that_is_taken_away_shows_at_the_next_look(
@@ -187,7 +204,9 @@ KILLED = """
     from agent.config import Config
     from agent.platforms.kubernetes import KubernetesPlatform
     from agent.platforms.kubernetes_client import Api
-    from tests.agent.platforms.kubernetes_site import config_map, staged
+    from agent.platforms.kubernetes_client import connect
+from agent.platforms.kubernetes_rights import check_rights
+from tests.agent.platforms.kubernetes_site import config_map, staged
 
     state, kubeconfig, namespace, number = sys.argv[1:]
     left = int(number)
