@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -141,12 +142,14 @@ def _up_sites(place: Path, kind: str, sites: int, nodes: int, began: float) -> N
         for site in bed.sites:
             for _ in range(nodes - 1):
                 site.add_node()
+        bed.keep()
     _say(f"every node is Ready after {time.monotonic() - began:.1f} s")
-    image = probe.push(bed, "1")
-    for site in bed.sites:
-        probe.run(site, "edgeferry-probe", image)
+    image, namespace = probe.push(bed, "1"), f"probe-{secrets.token_hex(3)}"
+    asked = [(site, probe.start(site, namespace, image)) for site in bed.sites]
+    for site, address in asked:
+        probe.until_answer(site, address)
         _say(f"{site.name}: a pod answered through its Service after {time.monotonic() - began:.1f} s")
-        site.kubectl("delete", "namespace", "edgeferry-probe", "--wait=false")
+        site.kubectl("delete", "namespace", namespace, "--wait=false")
     _say(f"memory of all: {memory.of_testbed(bed)} MiB")
     for site in bed.sites:
         click.echo(f"export KUBECONFIG={site.cluster.kubeconfig}  # {site.name}")
@@ -186,14 +189,21 @@ def status(folder: Path, output: str) -> None:
       python -m tests.cluster status
       python -m tests.cluster status --output json
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in sorted(folder.glob("*/")):
         if (place / "testbed.json").exists():
             bed = testbed.load(place)
             for site in bed.sites:
                 parts = {**_running(site.folder), **{node.name: int(node.is_on) for node in site.nodes}}
-                row = {"name": f"{place.name}/{site.name}", "kind": site.kind, "url": site.cluster.url, "parts": parts}
-                rows.append({**row, "link": "cut" if site.link.is_cut else "up"})
+                rows.append(
+                    {
+                        "name": f"{place.name}/{site.name}",
+                        "kind": site.kind,
+                        "url": site.cluster.url,
+                        "parts": parts,
+                        "link": "cut" if site.link.is_cut else "up",
+                    }
+                )
         elif (place / "cluster.json").exists():
             cluster = control_plane.load(place)
             rows.append({"name": place.name, "kind": "api", "url": cluster.url, "parts": _running(place)})
@@ -201,7 +211,7 @@ def status(folder: Path, output: str) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        ended = [part for part, pid in dict(row["parts"]).items() if not pid]
+        ended = [part for part, pid in row["parts"].items() if not pid]
         words = [row["name"], row["kind"], row["url"], f"link {row['link']}" if "link" in row else "no nodes"]
         click.echo("\t".join([*map(str, words), f"ended: {', '.join(ended)}" if ended else "all runs"]))
 

@@ -38,7 +38,7 @@ def kine(cluster: ControlPlane) -> list[str]:
     """Of the datastore of kind k3s-shaped: etcd's protocol over SQLite."""
     return [
         str(cluster.kine),
-        f"--endpoint=sqlite://{cluster.folder}/state.db?_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate",
+        f"--endpoint=sqlite://{cluster.folder}/server/db/state.db?_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate",
         f"--listen-address={HOST}:{cluster.etcd_port}",
         "--metrics-bind-address=0",
     ]

@@ -113,6 +113,7 @@ def start(cluster: ControlPlane) -> None:
 def begin(cluster: ControlPlane) -> None:
     """Start datastore and API server, unless they run, and do not wait."""
     if cluster.kine:
+        (cluster.folder / "server" / "db").mkdir(parents=True, exist_ok=True)
         _start(cluster, "kine", components.kine(cluster))
     else:
         _start(cluster, "etcd", components.etcd(cluster))

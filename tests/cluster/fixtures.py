@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
@@ -21,6 +21,8 @@ from tests.cluster import site as sites_module
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.site import Site
 from tests.cluster.testbed import Testbed
+
+_NAMESPACES: Final = "test-"
 
 _numbers = itertools.count(1)
 
@@ -79,21 +81,27 @@ def bed() -> Iterator[Testbed]:
 
 
 @pytest.fixture
-def kubernetes_site(bed: Testbed) -> Site:
+def kubernetes_site(bed: Testbed) -> Iterator[Site]:
     """One site of kind kubernetes with one node, shared with the other tests of this process."""
-    return take(bed, 1, "kubernetes")[0]
+    sites = take(bed, 1, "kubernetes")
+    yield sites[0]
+    clear(sites)
 
 
 @pytest.fixture
-def three_sites(bed: Testbed) -> list[Site]:
+def three_sites(bed: Testbed) -> Iterator[list[Site]]:
     """Three sites of kind kubernetes around one hub, shared with the other tests of this process."""
-    return take(bed, 3, "kubernetes")
+    sites = take(bed, 3, "kubernetes")
+    yield sites
+    clear(sites)
 
 
 @pytest.fixture
-def k3s_shaped_site(bed: Testbed) -> Site:
+def k3s_shaped_site(bed: Testbed) -> Iterator[Site]:
     """One site of kind k3s-shaped with one node, shared with the other tests of this process."""
-    return take(bed, 1, "k3s-shaped")[0]
+    sites = take(bed, 1, "k3s-shaped")
+    yield sites[0]
+    clear(sites)
 
 
 def take(bed: Testbed, count: int, kind: str) -> list[Site]:
@@ -109,7 +117,15 @@ def take(bed: Testbed, count: int, kind: str) -> list[Site]:
     return found
 
 
+def clear(sites: list[Site]) -> None:
+    """Delete the namespaces that tests made, and do not wait; a site without power keeps them."""
+    for site in sites:
+        names = site.kubectl("get", "namespaces", "-o", "name", "--request-timeout=5s", check=False).split()
+        if ours := [name for name in names if name.startswith(f"namespace/{_NAMESPACES}")]:
+            site.kubectl("delete", "--wait=false", *ours, check=False)
+
+
 @pytest.fixture
 def namespace() -> str:
     """A name that no other test of this process has; who needs the namespace makes it."""
-    return f"test-{os.getpid()}-{next(_numbers)}"
+    return f"{_NAMESPACES}{os.getpid()}-{next(_numbers)}"

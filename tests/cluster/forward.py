@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 
 _CLONE_NEWNET = 0x40000000
 
@@ -23,7 +24,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:
+async def _carry(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         theirs, ours = await asyncio.open_connection(host, port)
     except OSError:
@@ -46,7 +47,7 @@ async def _main(net: str, routes: list[str]) -> None:
     if ctypes.CDLL(None, use_errno=True).setns(file, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), f"cannot enter {net}")
     servers = [
-        await asyncio.start_server(lambda r, w, h=host, p=target_port: _carry(r, w, h, p), sock=listener)
+        await asyncio.start_server(partial(_carry, host, target_port), sock=listener)
         for listener, host, target_port in listeners
     ]
     await asyncio.gather(*(server.serve_forever() for server in servers))

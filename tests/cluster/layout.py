@@ -26,6 +26,7 @@ class Layout:
         etc: configurations of containerd and CNI.
         keys: certificates and kubeconfigs of kubelet and kube-proxy.
         admin: the administrator's kubeconfig, where this kind of cluster has one on its server.
+        server: the datastore's folder on the server's node; empty where it is not shown there.
     """
 
     state: str
@@ -33,6 +34,7 @@ class Layout:
     etc: str
     keys: str
     admin: str
+    server: str = ""
 
     @property
     def socket(self) -> str:
@@ -47,6 +49,7 @@ K3S: Final = Layout(
     "/var/lib/rancher/k3s/agent/etc",
     "/var/lib/rancher/k3s/agent",
     "/etc/rancher/k3s/k3s.yaml",
+    "/var/lib/rancher/k3s/server",
 )
 
 

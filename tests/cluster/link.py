@@ -34,7 +34,7 @@ class Link:
             state.write_bytes(_STATE.pack(*[0] * 8))
         log = self.folder / "logs" / f"{_NAME}.log"
         log.unlink(missing_ok=True)
-        command = [tools.compiled(_NAME), state, hub_net, hub_device, site_net, site_device]
+        command: list[str | Path] = [tools.compiled(_NAME), state, hub_net, hub_device, site_net, site_device]
         processes.start(self.folder, _NAME, command, dies_with_us=dies_with_us)
         processes.until(lambda: log.exists() and "ready" in log.read_text(), "the link", self.folder, _NAME)
 
@@ -75,6 +75,11 @@ class Link:
     def bytes_to_hub(self) -> int:
         """Ethernet bytes delivered to the hub since the line was laid first."""
         return self._get(6)
+
+    @property
+    def lost(self) -> int:
+        """Packets lost, in both directions, since the line was laid first."""
+        return self._get(7)
 
     def _get(self, index: int) -> int:
         return int(_STATE.unpack((self.folder / "wan.state").read_bytes())[index])

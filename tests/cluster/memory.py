@@ -6,12 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster import cgroups, processes
-from tests.cluster.testbed import PREFIX, Testbed
+from tests.cluster.testbed import Testbed
 
 
 def of_testbed(bed: Testbed) -> int:
     """Return the proportional set size of all its processes, pods too, in MiB."""
-    numbers = cgroups.processes(f"{PREFIX}{bed.id}")
+    numbers = cgroups.processes(bed.cgroup)
     for folder in bed.places:
         numbers.update(processes.pid(folder, name) for name in processes.names(folder))
     return sum(_kib(number) for number in numbers) >> 10

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.layout import Layout
 
 _NAME: Final = "node"
+# A table that is restored loses what it had.
+_NO_RULES: Final = "".join(f"*{table}\nCOMMIT\n" for table in ("filter", "nat", "mangle"))
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -68,20 +71,23 @@ class Node:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the API server says so."""
+        """Whether the API server says so, and heard it from the node since its last boot."""
         try:
             status, body = control_plane.request(self.cluster, "GET", f"/api/v1/nodes/{self.name}")
+            booted = int((self.folder / "pids" / _NAME).stat().st_mtime)
         except OSError:
             return False
         conditions = json.loads(body)["status"].get("conditions", []) if status == 200 else []
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        ready = [one for one in conditions if one["type"] == "Ready" and one["status"] == "True"]
+        # Heartbeats are in whole seconds: one of the second of the boot may be from before it.
+        return any(datetime.fromisoformat(one["lastHeartbeatTime"]).timestamp() > booted for one in ready)
 
     def install(self) -> None:
         """Write its disk, and lay its link; what is there already stays."""
-        if (self.folder / "node.json").exists():
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lay_link()
+        if (self.folder / "node.json").exists():
+            return
         self._write_keys()
         self._write_configurations()
         (self.folder / "node.json").write_text(json.dumps(self._settings(), indent=2))
@@ -94,7 +100,13 @@ class Node:
         if self.memory_mib:
             cgroups.limit_memory(self.cgroup, self.memory_mib)
         spaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        command = [*spaces, sys.executable, "-m", "tests.cluster.node_init", self.folder / "node.json"]
+        command: list[str | Path] = [
+            *spaces,
+            sys.executable,
+            "-m",
+            "tests.cluster.node_init",
+            self.folder / "node.json",
+        ]
         processes.start(
             self.folder,
             _NAME,
@@ -113,9 +125,13 @@ class Node:
         processes.until(lambda: self.is_ready, f"node {self.name} to be Ready", self.folder, _NAME, limit_s)
 
     def power_off(self) -> None:
-        """Cut the power: everything on it is killed at once, pods too; the disk stays."""
+        """Cut the power: everything on it is killed at once, pods too, and its kernel forgets; the disk stays."""
         processes.stop(self.folder, _NAME)
         cgroups.remove(self.cgroup)
+        for command in ("iptables-restore", "ip6tables-restore"):
+            namespaces.run(self.place, [command], input=_NO_RULES)
+        namespaces.run(self.place, ["ip", "link", "delete", "cni0"], check=False)
+        namespaces.run(self.place, ["conntrack", "--flush"])
 
     def cut_link(self) -> None:
         """Cut its cable to the rest of the site. The first node has none."""
@@ -124,6 +140,15 @@ class Node:
     def restore_link(self) -> None:
         """Plug its cable in again."""
         self._set_link("up")
+
+    def uninstall(self) -> None:
+        """Take it out of the cluster, a further node, and remove its disk and link."""
+        self._set_link("down")
+        control_plane.request(self.cluster, "DELETE", f"/api/v1/nodes/{self.name}")
+        self.power_off()
+        namespaces.configure(self.cluster.folder, f"link delete node-{self.index}")
+        processes.stop(self.folder, "net")
+        shutil.rmtree(self.folder)
 
     def trust_registry(self, host: str, hosts_toml: str = "") -> None:
         """Tell containerd how to reach a registry; it holds from the next pull on.
@@ -143,7 +168,7 @@ class Node:
 
     def _lay_link(self) -> None:
         router, pods = self.cluster.folder, addresses.node_pods(self.site, self.index)
-        if self.index == 1:
+        if self.index == 1 or processes.pid(self.folder, "net"):
             return
         namespaces.hold(self.folder, dies_with_us=self.cluster.dies_with_us)
         port = f"node-{self.index}"
@@ -151,7 +176,7 @@ class Node:
             router,
             f"link add {port} type veth peer name eth0 netns {processes.pid(self.folder, 'net')}",
             f"link set {port} master lan up",
-            f"route add {pods} via {self.address}",
+            f"route replace {pods} via {self.address}",
         )
         namespaces.configure(
             self.folder,
@@ -206,6 +231,13 @@ class Node:
     def _settings(self) -> dict[str, object]:
         etc, keys = self.layout.etc, self.layout.keys
         kubernetes = f"{layout.COMPONENTS}/{self.cluster.binary.name}"
+        binds = {
+            layout.COMPONENTS: str(self.cluster.binary.parent),
+            layout.RUNTIME: str(binary.find(binary.NODE).parent),
+        }
+        if self.index == 1 and self.layout.server:
+            (self.cluster.folder / "server").mkdir(exist_ok=True)
+            binds[self.layout.server] = str(self.cluster.folder / "server")
         return {
             "name": self.name,
             "root": str(self.disk),
@@ -213,10 +245,7 @@ class Node:
             "memory_mib": self.memory_mib,
             "socket": self.layout.socket,
             "images": ["/sandbox.tar"],
-            "binds": {
-                layout.COMPONENTS: str(self.cluster.binary.parent),
-                layout.RUNTIME: str(binary.find(binary.NODE).parent),
-            },
+            "binds": binds,
             "daemons": {
                 "containerd": [f"{layout.RUNTIME}/containerd", "-c", f"{etc}/containerd/config.toml"],
                 "kubelet": [

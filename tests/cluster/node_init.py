@@ -21,7 +21,7 @@ from tests.cluster import cgroups
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The kubelet wants these settings of the whole machine; it finds them as it likes and need not write them.
 _WANTED: Final = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
-_FROM_MACHINE: Final = ("passwd", "group", "nsswitch.conf", "protocols", "services", "ld.so.cache", "alternatives")
+_FROM_MACHINE: Final = ("passwd", "group", "nsswitch.conf", "protocols", "services", "ld.so.cache")
 
 
 def main() -> None:
@@ -62,11 +62,11 @@ def _mount_root(root: Path, binds: Mapping[str, str]) -> None:
     for name in ("etc", "tmp", "var/log"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in _FROM_MACHINE:
-        source, target = Path("/etc", name), root / "etc" / name
-        if source.is_dir():
-            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=_copy_once)
-        elif source.exists():
-            shutil.copyfile(source, target)
+        if Path("/etc", name).exists():
+            shutil.copyfile(Path("/etc", name), root / "etc" / name)
+    # On Debian iptables is a link into it.
+    if Path("/etc/alternatives").is_dir():
+        _bind(Path("/etc/alternatives"), root / "etc/alternatives", "ro")
     for name in ("dev", "sys"):
         (root / name).mkdir(exist_ok=True)
         _run("mount", "--rbind", f"/{name}", root / name)
@@ -119,11 +119,6 @@ def _bind(source: Path, target: Path, mode: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     _run("mount", "--bind", source, target)
     _run("mount", "-o", f"remount,bind,{mode}", target)
-
-
-def _copy_once(source: str, target: str) -> None:
-    if not os.path.lexists(target):
-        shutil.copyfile(source, target, follow_symlinks=False)
 
 
 def _run(*command: str | Path) -> None:

@@ -28,7 +28,7 @@ def deployment(namespace: str, image: str, **pod: Any) -> dict[str, Any]:
         "image": image,
         "ports": [{"containerPort": 8080}],
         "readinessProbe": {"httpGet": {"port": 8080, "path": "/"}, "periodSeconds": 1},
-        "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}},
+        "resources": {"requests": {"memory": "8Mi", "cpu": "10m"}, "limits": {"memory": "64Mi"}},
     }
     labels = {"app": "web"}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container], **pod}
@@ -54,11 +54,16 @@ def service(namespace: str) -> dict[str, Any]:
     }
 
 
-def run(site: Site, namespace: str, image: str, **pod: Any) -> str:
-    """Apply Deployment and Service, wait until they answer, and return the Service's address."""
+def start(site: Site, namespace: str, image: str, **pod: Any) -> str:
+    """Apply Deployment and Service in a namespace that is made for them; return the Service's address."""
     site.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     site.apply(deployment(namespace, image, **pod), service(namespace))
-    address = site.kubectl("get", "service", "web", f"--namespace={namespace}", "-o", "jsonpath={.spec.clusterIP}")
+    return site.kubectl("get", "service", "web", f"--namespace={namespace}", "-o", "jsonpath={.spec.clusterIP}")
+
+
+def run(site: Site, namespace: str, image: str, **pod: Any) -> str:
+    """Do what `start` does, and wait until the Service answers."""
+    address = start(site, namespace, image, **pod)
     until_answer(site, address)
     return address
 

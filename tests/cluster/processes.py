@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from tests.cluster.binary import KUBECLUSTER
+
+# In the environment of everything that is started: the folder that it was started for.
+_MARK: Final = "EDGEFERRY_CLUSTER_FOLDER"
 
 
 class NotUp(Exception):
@@ -42,7 +46,7 @@ def start(
         return running
     for part in ("pids", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **(environment or {})}
+    environment = {**os.environ, **(environment or {}), _MARK: str(folder)}
     words = [*enter, *map(str, command)]
     if dies_with_us:
         assert threading.current_thread() is threading.main_thread()
@@ -101,6 +105,34 @@ def stop(folder: Path, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(number, how)
         until(lambda: not pid(folder, name), f"end of {name}", folder, name, limit_s=30)
     (folder / "pids" / name).unlink(missing_ok=True)
+
+
+def all_of(folder: Path) -> list[int]:
+    """Return every process that was started for this folder or one below it, also those that no file names."""
+    return [number for number in _every() if _is_of(number, folder)]
+
+
+def end_all_of(folder: Path) -> None:
+    """End what `all_of` returns."""
+    while numbers := all_of(folder):
+        for number in numbers:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _every() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _is_of(number: int, folder: Path) -> bool:
+    try:
+        _born(number)
+        words = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    wanted = f"{_MARK}={folder}".encode()
+    return any(word == wanted or word.startswith(wanted + b"/") for word in words)
 
 
 def until(ready: Callable[[], bool], what: str, folder: Path, name: str, limit_s: float = 60.0) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.cluster import addresses, binary, control_plane, layout, namespaces, processes
 from tests.cluster.control_plane import ControlPlane
@@ -66,7 +66,7 @@ class Site:
         """Within it this thread's new sockets stand at the site: Services and pods answer."""
         return namespaces.entered(self.folder)
 
-    def run(self, command: Sequence[str | Path], **options: object) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command at the site, as `subprocess.run` does; output is text and captured, a failure raises."""
         return namespaces.run(self.folder, command, **options)
 
@@ -77,10 +77,15 @@ class Site:
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl as administrator and return what it prints.
 
+        Args:
+            arguments: of kubectl.
+            stdin: what it reads.
+            check: a failure raises.
+
         Raises:
             AssertionError: it failed; what it said is in the text.
         """
-        command = [self.cluster.binary.parent / "kubectl", f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
+        command = [str(self.cluster.binary.parent / "kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
@@ -144,13 +149,6 @@ class Site:
         self._forward()
         self._node(1, memory_mib).install()
 
-    def remove(self) -> None:
-        """End everything of it; the folder stays, its control groups and namespaces do not."""
-        self.power_off()
-        for folder in (*self.folder.glob("nodes/*"), self.folder):
-            for name in processes.names(folder):
-                processes.stop(folder, name)
-
     def _lay_line(self, hub: Path) -> None:
         if processes.pid(self.folder, "net"):
             return
@@ -174,7 +172,7 @@ class Site:
     def _forward(self) -> None:
         cluster = self.cluster
         route = f"{cluster.api_port}={cluster.address}:{addresses.API_PORT}"
-        command = [sys.executable, "-S", "-E", _FORWARD, namespaces.path(self.folder), route]
+        command: list[str | Path] = [sys.executable, "-S", "-E", _FORWARD, namespaces.path(self.folder), route]
         processes.start(self.folder, "forward", command, dies_with_us=self.dies_with_us)
 
     def _node(self, index: int, memory_mib: int) -> Node:

@@ -7,15 +7,16 @@ control groups, and both carry its id.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,11 +41,14 @@ class Testbed:
     Attributes:
         folder: of its state.
         id: in the names of its control groups.
-        owner: process that it belongs to, with its start time; empty when it outlives the process that made it.
+        dies_with_us: its processes end with the one that made it.
+        owner: process that it belongs to, with its start time: when that is gone, what is left is to be removed. Empty
+            once a test bed that outlives its maker is whole.
     """
 
     folder: Path
     id: str
+    dies_with_us: bool
     owner: str
 
     __test__ = False
@@ -53,6 +57,11 @@ class Testbed:
     def hub(self) -> Path:
         """Folder whose process holds the hub's network namespace."""
         return self.folder / "hub"
+
+    @property
+    def cgroup(self) -> str:
+        """Control group above all of its nodes'."""
+        return f"{PREFIX}{self.id}"
 
     @property
     def places(self) -> list[Path]:
@@ -120,7 +129,7 @@ class Testbed:
         for number in range(first, first + count):
             name = names[number - first] if names else f"site-{number}"
             folder = self.folder / "sites" / name
-            made.append(Site(folder, number, kind, f"{PREFIX}{self.id}", bool(self.owner)))
+            made.append(Site(folder, number, kind, self.cgroup, self.dies_with_us))
             made[-1].lay(self.hub, parts, memory_mib)
         sites_module.boot(made)
         return made
@@ -131,33 +140,34 @@ class Testbed:
         parts = sites_module.binaries([site.kind for site in self.sites], None)
         for site in self.sites:
             site.lay(self.hub, parts, 0)
+            for node in site.nodes:
+                node.install()
         sites_module.boot(self.sites)
 
     def keep(self) -> Testbed:
-        """Let it outlive this process: what is being made belongs to who makes it, what is made to the folder."""
-        kept = Testbed(self.folder, self.id, "")
+        """Say that it is whole: it stays when this process ends. Before that a killed maker leaves it to be removed."""
+        kept = replace(self, owner="")
         kept._save()
         return kept
 
     def destroy(self) -> None:
-        """End and remove everything that it made."""
-        for site in self.sites:
-            site.remove()
+        """End and remove everything that it made, whatever of it was made."""
         for folder in self.places:
             for name in processes.names(folder):
                 processes.stop(folder, name)
-        cgroups.remove(f"{PREFIX}{self.id}")
+        processes.end_all_of(self.folder)
+        cgroups.remove(self.cgroup)
         shutil.rmtree(self.folder)
 
     def _start_hub(self) -> None:
-        dies = bool(self.owner)
+        dies = self.dies_with_us
         if not processes.pid(self.hub, "net"):
             namespaces.hold(self.hub, dies_with_us=dies)
             bridge = ("link add sites type bridge", f"addr add {addresses.HUB}/24 dev sites", "link set sites up")
             namespaces.configure(self.hub, *bridge)
             namespaces.run(self.hub, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
         (self.hub / "registry.yaml").write_text(_REGISTRY.format(folder=self.hub))
-        command = ["docker-registry", "serve", self.hub / "registry.yaml"]
+        command: list[str | Path] = ["docker-registry", "serve", self.hub / "registry.yaml"]
         processes.start(self.hub, "registry", command, dies_with_us=dies, enter=namespaces.enter(self.hub))
         processes.until(self._registry_answers, "the registry", self.hub, "registry")
 
@@ -167,7 +177,9 @@ class Testbed:
         return False
 
     def _save(self) -> None:
-        (self.folder / _INFO).write_text(json.dumps(asdict(self), default=str, indent=2))
+        new = self.folder / f"{_INFO}.new"
+        new.write_text(json.dumps(asdict(self), default=str, indent=2))
+        new.rename(self.folder / _INFO)
 
 
 def create(folder: Path, *, dies_with_us: bool) -> Testbed:
@@ -178,10 +190,13 @@ def create(folder: Path, *, dies_with_us: bool) -> Testbed:
         dies_with_us: its processes end with this one; otherwise with `Testbed.destroy`.
 
     Raises:
+        FileExistsError: there is one already.
         processes.NotUp: the registry did not come up.
     """
-    folder.mkdir(parents=True, mode=0o700)
-    bed = Testbed(folder.absolute(), secrets.token_hex(3), processes.identity() if dies_with_us else "")
+    if (folder / _INFO).exists():
+        raise FileExistsError(f"{folder} holds a test bed")
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    bed = Testbed(folder.absolute(), secrets.token_hex(3), dies_with_us, processes.identity())
     bed._save()
     bed._start_hub()
     return bed
@@ -194,17 +209,19 @@ def load(folder: Path) -> Testbed:
         FileNotFoundError: there is none.
     """
     values = json.loads((folder / _INFO).read_text())
-    return Testbed(Path(values["folder"]), values["id"], values["owner"])
+    return Testbed(**{**values, "folder": Path(values["folder"])})
 
 
 def remove_dead(folder: Path) -> list[str]:
     """Remove the test beds in a folder whose owner is gone; return their names."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     removed = []
-    for path in sorted(folder.glob(f"*/{_INFO}")):
-        bed = load(path.parent)
-        if bed.owner and not processes.is_alive(bed.owner):
-            bed.destroy()
-            removed.append(path.parent.name)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for bed in find(folder):
+            if bed.owner and not processes.is_alive(bed.owner):
+                bed.destroy()
+                removed.append(bed.folder.name)
     return removed
 
 
@@ -213,6 +230,10 @@ def base() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"edgeferry-cluster-{os.getuid()}"
 
 
-def find(folder: Path) -> Iterable[Testbed]:
-    """Return the test beds in a folder, by name."""
-    return [load(path.parent) for path in sorted(folder.glob(f"*/{_INFO}"))]
+def find(folder: Path) -> list[Testbed]:
+    """Return the test beds in a folder, by name; what another version of this package made is none of ours."""
+    found = []
+    for path in sorted(folder.glob(f"*/{_INFO}")):
+        with suppress(FileNotFoundError, TypeError):
+            found.append(load(path.parent))
+    return found
