@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from agent import durable
 from agent.actions import Platform
@@ -29,6 +30,9 @@ from agent.staging import Bytes
 from agent.state import State, StateInUse, locked
 from agent.steps import Plan
 from agent.wire.errors import Retry
+
+REPORTS_S: Final = 900.0
+"""A report is pushed to a report repository so often even when nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,10 @@ def assembled(root: Path, *, retry: bool = False, kubeconfig: str = "") -> Itera
         site = open_site(root, config, key.fingerprint, state, platform, store, bell.ring, instant)
         stack.callback(site.staging.close)
         transport = open_transport(config, proof, root)
-        post: Post = HubPost(hub_connection(config, proof), proof) if config.hub else FolderPost(root)
-        courier = Courier(post, key, bell.ring)
+        courier = Courier(_post(root, config, proof), key, bell.ring)
         stack.callback(courier.close)
-        beat_ms = int(config.report_s * 1000) if config.hub else 0
+        beat_s = config.report_s if config.hub else max(config.report_s, REPORTS_S) if config.reports else 0
+        beat_ms = int(beat_s * 1000)
         yield Agent(site, transport, courier, Voice(beat_ms, agent_version(), bool(config.hub)), bell)
 
 
@@ -148,6 +152,16 @@ def open_platform(root: Path, config: Config) -> Platform:
 
         return KubernetesPlatform(root, config)
     raise BadConfig(f"unknown platform {config.platform!r}", where=str(root), do="it is host or kubernetes")
+
+
+def _post(root: Path, config: Config, proof: Proof) -> Post:
+    if config.hub:
+        return HubPost(hub_connection(config, proof), proof)
+    if config.reports:
+        from agent.report_git import GitPost
+
+        return GitPost(config, proof, root)
+    return FolderPost(root)
 
 
 def open_store(root: Path, config: Config, proof: Proof) -> Bytes:

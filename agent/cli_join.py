@@ -31,6 +31,9 @@ _REMOTE: Final = re.compile(r"[^/]+:")
 @click.option("--git-ref", default="", help="Branch with the overlay, or of the whole fleet repository.")
 @click.option("--folder", default="", help="Directory with the overlay, or with a checkout of the fleet repository.")
 @click.option(
+    "--reports", default="", help="URL of the repository that reports are pushed to; with --git and --folder."
+)
+@click.option(
     "--trust",
     type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
     help="trust/<n>.json of the fleet, its .sig beside it; with --git and --folder, in place of a token.",
@@ -71,6 +74,8 @@ def join(state: Path, output: str, **options: Any) -> None:
     if hub:
         if options["trust"] is not None:
             raise click.UsageError("--trust is for --git and --folder: a hub hands over its own")
+        if options["reports"]:
+            raise click.UsageError("--reports is for --git and --folder: a hub takes reports itself")
         facts = _facts(state, cluster, settings)
         token = _secret(options["token_file"]) or click.prompt("Join token", hide_input=True, err=True)
         more: dict[str, Any] = {"insecure": options["insecure"], "ca_hash": options["ca_hash"]}
@@ -82,6 +87,7 @@ def join(state: Path, output: str, **options: Any) -> None:
             "git": _absolute(options["git"]),
             "git_ref": options["git_ref"],
             "folder": _absolute(options["folder"]),
+            "reports": _absolute(options["reports"]),
         }
         credential = _secret(options["token_file"])
         config = join_hubless(state, cluster, options["trust"], **where, credential=credential, settings=settings)

@@ -30,6 +30,7 @@ class Config:
         git: URL of a fleet repository (hub or any Git host); empty for none.
         git_ref: ref with this cluster's overlay at its root, or a branch of the whole fleet repository.
         folder: directory with the overlay, or with a checkout of the whole fleet repository; empty for none.
+        reports: URL of a report repository, where reports go without a hub; empty for ``STATE/report`` alone.
         store: where ``hub://`` artifacts come from: empty for the hub itself, else ``oci://…``, ``https://…``
             or a directory (OCI layout).
         ca: file with certificates to trust besides the system's; empty for none.
@@ -56,6 +57,7 @@ class Config:
     git: str = ""
     git_ref: str = ""
     folder: str = ""
+    reports: str = ""
     store: str = ""
     ca: str = ""
     wait_s: float = 30.0

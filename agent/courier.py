@@ -16,7 +16,7 @@ from agent.http import Connection, OurCertificateRefused, problem_of
 from agent.proof import Proof
 from agent.staging import SystemFault
 from agent.wire.errors import EdgeferryError, Retry
-from agent.wire.report import Report, encode_report
+from agent.wire.report import REPORT_NAME, REPORT_SIGNATURE_NAME, Report, encode_report
 from agent.wire.report_delta import ACCEPTS_HEADER, BaseForgotten, since
 from agent.wire.signature import REPORT, SigningKey
 
@@ -123,8 +123,8 @@ class FolderPost:
     def send(self, data: bytes, signature: bytes) -> bool:
         """See ``Post``."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        durable.write(self._directory / "report.json.sig", signature)
-        durable.write(self._directory / "report.json", data)
+        durable.write(self._directory / REPORT_SIGNATURE_NAME, signature)
+        durable.write(self._directory / REPORT_NAME, data)
         return False
 
     def interrupt(self) -> None:

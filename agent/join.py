@@ -19,7 +19,7 @@ from agent import durable
 from agent.address import Origin
 from agent.config import BadConfig, Config, dump_config, load_config, read_config
 from agent.fetch import hub_connection
-from agent.fetch_git import checked_url
+from agent.git import checked_url
 from agent.http import Answer, UnexpectedAnswer, problem_of
 from agent.keys import make_key
 from agent.layout import CONFIG, CREDENTIAL, HUB_AUTHORITY, TRUST
@@ -152,6 +152,7 @@ def join_hubless(
     git: str = "",
     git_ref: str = "",
     folder: str = "",
+    reports: str = "",
     credential: str = "",
     settings: Mapping[str, Setting] | None = None,
 ) -> Config:
@@ -166,6 +167,7 @@ def join_hubless(
         git: URL of the fleet repository; empty where ``folder`` is given.
         git_ref: branch; empty for the cluster's own.
         folder: directory with the overlay, or with a checkout of the fleet repository.
+        reports: URL of the report repository; empty for none.
         credential: ``USER:PASSWORD`` for the Git host; empty for none.
         settings: more fields of ``Config``, by name.
 
@@ -181,6 +183,7 @@ def join_hubless(
         raise BadConfig(f"no trust document: {error.strerror}", where=str(error.filename), do=_TRUST_ADVICE) from None
     pinned = pin(document, signatures, str(trust))
     config = Config(cluster, pinned.fleet, git=git and checked_url(git), git_ref=git_ref, folder=folder)
+    config = replace(config, reports=reports and checked_url(reports))
     config = _settled(config, settings)
     _begin(state, cluster)
     make_key(state)

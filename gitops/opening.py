@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from agent.wire.errors import Retry, Stop
+from agent.wire.errors import EdgeferryError, Retry, Stop
 from agent.wire.signature import SigningKey
 from agent.wire.trust import Trust, paths
 from gitops import kinds
@@ -27,6 +27,7 @@ from gitops.keys import Keyring, first_trust
 from gitops.lfs import open_large
 from gitops.provenance import current_trust, verify_head
 from gitops.remote import GitHost
+from gitops.report_refs import Heard, fetch_reports, hear
 from gitops.source import SourceMirror, Sources
 from gitops.state_dir import StateDir
 from gitops.tree import Tree
@@ -69,6 +70,7 @@ class FleetHome:
 
 
 EMBEDDED: Final = FleetHome("")
+NOTHING_HEARD: Final = Heard({}, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,20 @@ class Opened:
     artifacts: ArtifactStore
     sources: Sources
     trust_files: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What came of publishing without a hub.
+
+    Attributes:
+        head: the new one; None where there was nothing to publish.
+        heard: reports that were taken into account, and those that were refused.
+    """
+
+    head: str | None
+    step: Step
+    heard: Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +154,9 @@ def open_fleet(state: StateDir, source: MainSource, fleet: FleetHome = EMBEDDED)
 
 
 def publish_once(
-    source: MainSource, fleet: FleetHome, keys: Path, artifacts: Path, now: datetime
-) -> tuple[str | None, Step]:
-    """Decide once and publish; return the new head, or None where there was nothing to publish, and the step.
+    source: MainSource, fleet: FleetHome, keys: Path, artifacts: Path, now: datetime, reports: str = ""
+) -> Publication:
+    """Decide once and publish.
 
     Args:
         source: the model repository.
@@ -148,6 +164,7 @@ def publish_once(
         keys: directory of the publisher's keys.
         artifacts: directory of the artifact store.
         now: time of the step, UTC, to the second.
+        reports: URL of the report repository; empty for none.
 
     Raises:
         EdgeferryError: nothing was published.
@@ -157,17 +174,22 @@ def publish_once(
         repository = open_repository(fleet, Path(work, "fleet.git"), create=True, keyring=keyring)
         sources = Sources(Path(work, "sources"), source.url, branch=source.branch, path=source.path)
         opened = _opened(keyring, repository, sources, ArtifactStore.open(artifacts))
-        step = opened.hub.step(World(now))
-        return opened.hub.publish(step), step
+        heard = NOTHING_HEARD
+        if reports:
+            letters = fetch_reports(reports, Path(work, "reports.git"))
+            heard = hear(letters, _keys(sources, revisions(repository)), keyring.fleet_id)
+        step = opened.hub.step(world_of(heard, now))
+        return Publication(opened.hub.publish(step), step, heard)
 
 
-def plan_of(folder: Path, fleet: str, revision: str | None) -> Step:
+def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -> Step:
     """Return the step that publishing would take; nothing changes.
 
     Args:
         folder: model repository on this machine.
         fleet: path or URL of the fleet repository.
         revision: branch, tag or commit; None for what stands in the folder.
+        reports: URL of the report repository; empty for none.
 
     Raises:
         EdgeferryError: the documents have faults, or the fleet repository cannot be read.
@@ -177,8 +199,12 @@ def plan_of(folder: Path, fleet: str, revision: str | None) -> Step:
         head = repository.head
         trust = None if head is None else current_trust(repository, None)[0]
         store = ArtifactStore.open(Path(work, "artifacts"))
+        opener, known = source_opener(str(folder), revision, Path(work, "sources")), revisions(repository)
+        heard = NOTHING_HEARD
+        if reports and trust is not None:
+            heard = hear(fetch_reports(reports, Path(work, "reports.git")), _keys(opener, known), trust.fleet)
         hub = Hub(
-            intake=Intake(source_opener(str(folder), revision, Path(work, "sources")), revisions(repository)),
+            intake=Intake(opener, known),
             repository=repository,
             key=SigningKey.generate(),
             trust=1 if trust is None else trust.number,
@@ -186,7 +212,25 @@ def plan_of(folder: Path, fleet: str, revision: str | None) -> Step:
             pack=Ingest(store, Path(work, "packed"), open_large),
             verify=lambda: 1 if trust is None else trust.number,
         )
-        return hub.step(World(datetime.now(UTC).replace(microsecond=0)))
+        return hub.step(world_of(heard, datetime.now(UTC).replace(microsecond=0)))
+
+
+def world_of(heard: Heard, now: datetime) -> World:
+    """Return what the clusters' reports say, as a step takes it."""
+    facts = {
+        cluster: {fact.name: (fact.value, fact.measured_at) for fact in report.facts}
+        for cluster, report in heard.reports.items()
+    }
+    return World(now, facts, highest=heard.highest)
+
+
+def _keys(open_source: Callable[[str, kinds.Source | None], Source], known: Mapping[str, str]) -> dict[str, str]:
+    """Return cluster → public key of its agent, as the documents name it; nothing where they have faults."""
+    try:
+        catalog = Intake(open_source, known).take({}, lambda _: (None, ())).catalog
+    except EdgeferryError:
+        return {}  # the step says which
+    return {name: one.spec.key for name, one in catalog.clusters.items() if one.spec.key is not None}
 
 
 def source_opener(folder: str, revision: str | None, cache: Path) -> Callable[[str, kinds.Source | None], Source]:

@@ -17,6 +17,10 @@ from agent.wire.fields import Fields, write_time
 
 FORMATS: Final = (1,)
 
+REPORT_NAME: Final = "report.json"
+REPORT_SIGNATURE_NAME: Final = "report.json.sig"
+_BRANCHES: Final = "refs/heads/report/"
+
 Health = Literal["current", "progressing", "degraded", "unknown"]
 HEALTHS: Final[tuple[Health, ...]] = ("current", "progressing", "degraded", "unknown")
 
@@ -117,6 +121,11 @@ class Report:
     artifacts: tuple[str, ...] = ()
     base: int = 0
     gone: tuple[str, ...] = ()
+
+
+def report_branch(cluster: str) -> str:
+    """Return the reference of a cluster's newest report in a report repository."""
+    return f"{_BRANCHES}{cluster}"
 
 
 def encode_report(report: Report) -> bytes:

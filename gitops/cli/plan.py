@@ -15,8 +15,11 @@ from gitops.plan_text import plan_held, plan_json, plan_rows, plan_summary
 @click.argument("repository", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fleet", required=True, metavar="URL", help="Fleet repository: a path or anything `git fetch` takes.")
 @click.option("--revision", metavar="REF", help="Branch, tag or commit instead of the working folder.")
+@click.option(
+    "--reports", default="", metavar="URL", help="Report repository of a fleet without a hub: facts and sequences."
+)
 @output_option
-def plan(repository: Path, fleet: str, revision: str | None, output: str) -> None:
+def plan(repository: Path, fleet: str, revision: str | None, reports: str, output: str) -> None:
     """Print what publishing the model REPOSITORY would change on which cluster; change nothing.
 
     \b
@@ -24,7 +27,7 @@ def plan(repository: Path, fleet: str, revision: str | None, output: str) -> Non
       edgeferry plan --fleet ../fleet.git
       edgeferry plan --fleet ssh://git@git.example/fleet.git --revision my-branch
     """
-    step = plan_of(repository, fleet, revision)
+    step = plan_of(repository, fleet, revision, reports)
     if output == "json":
         click.echo(as_json(plan_json(step)))
         return

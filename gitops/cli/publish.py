@@ -33,6 +33,9 @@ from gitops.plan_text import plan_held, plan_json, plan_summary
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for the artifacts of models in Git (OCI layout).  [default: artifacts beside the keys]",
 )
+@click.option(
+    "--reports", default="", metavar="URL", help="Report repository that the agents push to: facts and sequences."
+)
 @click.option("--branch", default="main", show_default=True, help="Branch of the model repository.")
 @click.option(
     "--now",
@@ -46,6 +49,7 @@ def publish(
     fleet_branches: bool,
     keys: Path,
     artifacts: Path | None,
+    reports: str,
     branch: str,
     now: datetime | None,
     output: str,
@@ -58,15 +62,17 @@ def publish(
     Examples:
       edgeferry publish . --fleet ../fleet.git --keys ../keys
       edgeferry publish . --fleet ssh://git@git.example/fleet.git --keys /run/secrets/edgeferry
+      edgeferry publish . --fleet $FLEET --keys $KEYS --reports ssh://git@git.example/reports.git
     """
     at = datetime.now(UTC).replace(microsecond=0) if now is None else now.replace(tzinfo=UTC)
     source = MainSource(repository, branch)
-    head, step = publish_once(
-        source, FleetHome(fleet, fleet_branches), keys, artifacts or keys.parent / "artifacts", at
+    done = publish_once(
+        source, FleetHome(fleet, fleet_branches), keys, artifacts or keys.parent / "artifacts", at, reports
     )
     if output == "json":
-        click.echo(as_json({**plan_json(step), "head": head or ""}))
+        refused = [str(fault) for fault in done.heard.refused]
+        click.echo(as_json({**plan_json(done.step), "head": done.head or "", "refusedReports": refused}))
         return
-    for line in plan_held(step):
+    for line in (*map(str, done.heard.refused), *plan_held(done.step)):
         click.echo(line, err=True)
-    click.echo("Nothing to publish." if head is None else f"Published {head[:12]}. {plan_summary(step)}")
+    click.echo("Nothing to publish." if done.head is None else f"Published {done.head[:12]}. {plan_summary(done.step)}")

@@ -304,15 +304,12 @@ def test_publishing_without_a_hub_gives_the_same_commit_for_the_same_time(
     tmp_path: Path, repository: Repository
 ) -> None:
     keys, source = tmp_path / "keys", MainSource(str(repository.folder))
-    first, _ = publish_once(source, FleetHome(str(tmp_path / "a.git")), keys, tmp_path / "artifacts", NOW)
-    second, _ = publish_once(source, FleetHome(str(tmp_path / "b.git")), keys, tmp_path / "artifacts", NOW)
-    assert first == second is not None
-    assert (
-        publish_once(source, FleetHome(str(tmp_path / "a.git")), keys, tmp_path / "artifacts", NOW + timedelta(days=1))[
-            0
-        ]
-        is None
-    )
+
+    def publish(name: str, at: datetime) -> str | None:
+        return publish_once(source, FleetHome(str(tmp_path / name)), keys, tmp_path / "artifacts", at).head
+
+    assert publish("a.git", NOW) == publish("b.git", NOW) is not None
+    assert publish("a.git", NOW + timedelta(days=1)) is None
 
 
 def test_a_hub_on_a_git_host_starts_and_serves_while_the_host_is_away(tmp_path: Path, repository: Repository) -> None:
