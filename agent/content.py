@@ -198,6 +198,14 @@ class Content:
             return False
         return all(as_listed(path / file.path, file, deep=deep) for file in listed)
 
+    def files(self, digest: str) -> dict[str, str]:
+        """Return path → digest of an unpacked artifact's files; nothing where it is not here."""
+        listing = self._root / "trees" / f"{_hex(digest)}.list"
+        try:
+            return {file.path: file.digest for file in read_list(listing.read_bytes(), str(listing))}
+        except (OSError, Malformed):
+            return {}
+
     @contextmanager
     def making(self, digest: str, most_bytes: int = MOST_BYTES) -> Iterator[NewTree]:
         """Give an empty tree to fill. It becomes the tree of ``digest`` when the block ends well.

@@ -13,6 +13,7 @@ yes         that digest, drifted Repair
 yes         another, or none     Stage → Start → Test → Switch → probation → commit (agent/phases.py)
 yes, but it failed before        nothing new; what serves is kept up; said
 yes, but it requires the unknown as it is, kept up; said
+yes, but no key signed it        as it is, kept up; what was not switched to goes; said
 yes, but the platform refuses    as it is, kept up; said; the others go on
 a person here holds it           as it is, kept up; said
 a person here went back from it  the version before, in the same way
@@ -45,6 +46,7 @@ from agent.steps import (
 from agent.together import announcements, model_waits, refresh, still_used, workload_waits
 from agent.wire.errors import EdgeferryError, Wait
 from agent.wire.fields import write_time
+from agent.wire.model_signature import ModelNotSigned, ModelSignatureRefused
 from agent.wire.release import Entry
 from agent.wire.windows import opening
 
@@ -95,7 +97,7 @@ def _entry(s: Situation, entry: Entry, waits: list[Waiting]) -> Step | Waiting |
     if unfit is not None:
         waits.append(Waiting(key, fault=unfit))
         held = state.target if state.phase == "probation" else state.serving
-        goal = course if not isinstance(unfit, FailedBefore) else held
+        goal = held if isinstance(unfit, FailedBefore | ModelNotSigned | ModelSignatureRefused) else course
         return advance(Case(s, state, goal))
     blocked: Wait | None = model_waits(s, entry) if entry.kind == "model" else workload_waits(s, entry)
     order = _order(s, state, entry)
@@ -162,6 +164,8 @@ def _unfit(s: Situation, state: EntryState, entry: Entry) -> EdgeferryError | No
             where=where,
             do="upgrade the agent; until then it stays as it is",
         )
+    if entry.digest in s.untrusted:
+        return s.untrusted[entry.digest]
     if s.refused.get(state.key):
         return PlatformRefuses(f"{entry.version}: {s.refused[state.key]}", where=where)
     failure = state.failed.get(entry.digest)

@@ -10,6 +10,7 @@ from agent.journal import after_boot
 from agent.observe import observe
 from agent.plan import plan
 from agent.reconcile import Site, situation
+from agent.signed_models import signature_fault
 from agent.steps import Plan
 from agent.verify import Accepted
 
@@ -41,5 +42,8 @@ def _foresee(site: Site, taken: Accepted) -> None:
     for entry in taken.release.entries:
         site.entries[entry.digest] = entry
         site.refused[entry.digest] = site.platform.refuses(entry)
+        untrusted = signature_fault(entry, own_files(taken, entry), taken.trust)
+        if untrusted is not None:
+            site.untrusted[entry.digest] = untrusted
         if not site.refused[entry.digest]:
             site.staging.look(entry, own_files(taken, entry))

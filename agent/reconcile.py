@@ -25,6 +25,7 @@ from agent.observe import observe
 from agent.orders import Orders, OrdersFile
 from agent.plan import plan
 from agent.report import Standing
+from agent.signed_models import signature_fault
 from agent.staging import Bytes, Staging, SystemFault
 from agent.state import State
 from agent.steps import Plan, Situation, WaitsForWindow
@@ -64,6 +65,7 @@ class Site:
         fault: what keeps the whole cycle from its work; None for nothing.
         entries: entry digest → entry, of all that is wanted or may be needed.
         refused: entry digest → why the platform cannot do it; empty where it can.
+        untrusted: entry digest → why its model's signature does not let it be switched to.
         kept: entry digests that were left when everything else was removed last.
         began_ms: uptime when this agent began.
         calm: what the last cycle saw where it found nothing to do, nor anything to wait for; None else.
@@ -88,6 +90,7 @@ class Site:
     fault: EdgeferryError | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    untrusted: dict[str, EdgeferryError] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     calm: Scene | None = None
 
@@ -188,6 +191,7 @@ def situation(site: Site, observed: Observed, instant: Instant) -> Situation:
         entries=site.entries,
         refused={(one.kind, one.name): site.refused[one.digest] for one in wanted if site.refused.get(one.digest)},
         requires=REQUIRES,
+        untrusted=site.untrusted,
         stretches=health.stretches(site.since, instant),
         start_deadline_ms=int(site.config.start_deadline_s * 1000),
         probation_ms=int(site.config.probation_s * 1000),
@@ -246,6 +250,7 @@ def _know(site: Site) -> None:
     site.refused = {digest: site.platform.refuses(one) for digest, one in wanted.items()}
     needed = kept_digests(site.book.states.values()) | wanted.keys()
     site.entries = {digest: one for digest, one in site.entries.items() if digest in needed}
+    site.untrusted = {}
     for digest in sorted(needed):
         found = read_entry(site.root, digest)
         if found is None:
@@ -253,6 +258,9 @@ def _know(site: Site) -> None:
                 site.force = replace(site.force, revision="")
             continue
         site.entries[digest] = found[0]
+        untrusted = signature_fault(*found, site.force.trust)
+        if untrusted is not None:
+            site.untrusted[digest] = untrusted
         if not site.refused.get(digest):
             site.staging.look(*found)
 

@@ -19,7 +19,9 @@ from agent.rebuilding import Rebuilding
 from agent.sources import Source, Sources
 from agent.tree import MOST_BYTES, NewTree, fingerprint
 from agent.wire.canonical import Json, is_digest
-from agent.wire.errors import Stop
+from agent.wire.errors import EdgeferryError, Stop
+from agent.wire.model_signature import NAME as SIGNATURE
+from agent.wire.model_signature import REQUIREMENT, check_files, claimed_files
 from agent.wire.release import Artifact, Entry
 
 FILE: Final = "application/octet-stream"
@@ -76,6 +78,7 @@ class SiteBytes:
         self._sources = sources
         self._sound: dict[str, str] = {}
         self._doubted: set[str] = set()
+        self._signed: set[str] = set()
         self._rebuilding = Rebuilding(content)
 
     def present(self, entry: Entry, files: Mapping[str, bytes]) -> Staged | None:
@@ -97,7 +100,23 @@ class SiteBytes:
             return None
         if tree is None or artifact is None:
             return Staged(entry, files, chart=folder)
+        if self._wrongly_signed(entry, files) is not None:
+            return None
         return Staged(entry, files, tree, _model(tree), self._sound[artifact.digest], chart=folder)
+
+    def _wrongly_signed(self, entry: Entry, files: Mapping[str, bytes]) -> EdgeferryError | None:
+        """Return why an entry that must be signed does not have the files that its signature covers; None for fine."""
+        if REQUIREMENT not in entry.requires or entry.digest in self._signed:
+            return None
+        where = f"{entry.directory}/{SIGNATURE}"
+        _, artifact = _artifacts(entry)
+        try:
+            there = {} if artifact is None else self._content.files(artifact.digest)
+            check_files(claimed_files(files.get(where, b""), where), there, where)
+        except EdgeferryError as fault:
+            return fault
+        self._signed.add(entry.digest)
+        return None
 
     def doubt(self, entry: Entry) -> None:
         """Read an entry's bytes again before they count as present: somebody may have changed them."""
@@ -115,6 +134,7 @@ class SiteBytes:
 
         Raises:
             BadArtifact, ArtifactRefused, UnknownMediaType, BadReference: no attempt with this entry can work.
+            OtherFilesSigned: it must be signed, and its signature covers other files.
             DiskFull: there is no room; what is half here stays.
             Retry: a source cannot give it now; what is half here stays.
         """
@@ -130,6 +150,9 @@ class SiteBytes:
 
                 notes.append(self._stage(entry, artifact, told))
             done_bytes += artifact.size_bytes
+        wrong = self._wrongly_signed(entry, files)
+        if wrong is not None:
+            raise wrong
         found = self.present(entry, files)
         if found is None:
             raise RuntimeError(f"{entry.directory} was unpacked, and a tree of it is not sound")
@@ -177,6 +200,7 @@ class SiteBytes:
         kept = {artifact.digest for entry in keep for artifact in entry.artifacts}
         self._sound = {digest: one for digest, one in self._sound.items() if digest in kept}
         self._doubted &= kept
+        self._signed &= {entry.digest for entry in keep}
         self._content.collect(kept)
 
     def close(self) -> None:

@@ -195,6 +195,7 @@ class Situation:
         staging: entry digests that are being staged, or whose staging waits to be tried again.
         entries: entry digest → entry, of all that is known.
         refused: keys that the platform refuses → why.
+        untrusted: entry digest → why its signature does not let it be switched to.
         requires: what an entry may name in ``requires``.
         stretches: (key, entry digest) → how long it has been as it is.
         orders: of people at the site.
@@ -210,6 +211,7 @@ class Situation:
     staging: frozenset[str] = frozenset()
     entries: Mapping[str, Entry] = field(default_factory=dict)
     refused: Mapping[Key, str] = field(default_factory=dict)
+    untrusted: Mapping[str, EdgeferryError] = field(default_factory=dict)
     requires: frozenset[str] = frozenset()
     stretches: Mapping[tuple[Key, str], Stretch] = field(default_factory=dict)
     orders: Orders = field(default_factory=Orders)

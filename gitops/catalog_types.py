@@ -39,6 +39,7 @@ class CatalogVersion:
         spec: of version.yaml; empty spec where there is none.
         withdrawn: the reason; empty for none.
         where: file:line:column, for messages.
+        signature: ``model.sig`` of the version's folder; empty for none.
     """
 
     version: str
@@ -47,6 +48,7 @@ class CatalogVersion:
     spec: kinds.ModelVersionSpec
     withdrawn: str = ""
     where: str = ""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,19 @@ class Catalog:
                     found.setdefault(application, set()).add((kind, name))
         return {name: frozenset(entries) for name, entries in found.items()}
 
-    def parts(self, kind: str, name: str, version: str) -> tuple[object, ...]:
+    def must_be_signed(self, placement: str) -> bool:
+        """Tell whether models that a placement places must be signed."""
+        found = self.placements.get(placement)
+        asked = None if found is None else found.spec.require_model_signature
+        return self.fleet.require_model_signature if asked is None else asked
+
+    def parts(self, kind: str, name: str, version: str, placement: str) -> tuple[object, ...]:
         """Return everything that a version is rendered from: equal parts render to equal entries."""
         if kind == "workload":
             workload = self.workloads[name]
             return (workload.document, workload.versions[version].identity)
         model = self.models[name]
         runtime = self.runtimes.get(model.document.spec.runtime or "")
-        return (model.document, model.versions[version].identity, runtime, model.files)
+        found = model.versions[version]
+        signed = (found.signature, self.must_be_signed(placement))
+        return (model.document, found.identity, runtime, model.files, signed)

@@ -285,7 +285,7 @@ class Hub:
 
     def _render(self, taken: Taken[Decided], used: _Cache, decision: Decision, values: Mapping[str, str]) -> Rendered:
         policy, version = decision.policy, decision.version
-        parts = taken.catalog.parts(policy.kind, policy.subject, version)
+        parts = taken.catalog.parts(policy.kind, policy.subject, version, policy.name)
         key = (policy.name, policy.kind, policy.subject, version, tuple(sorted(values.items())))
         known = used.get(key) or self._rendered.get(key)
         if known is not None and known[0] == parts:

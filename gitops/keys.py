@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from agent.wire.errors import Malformed, Stop
+from agent.wire.model_signature import read_model_key
 from agent.wire.signature import SigningKey
 from agent.wire.trust import Trust, paths, pin, sign_trust
 from gitops.pack import sync_directory
@@ -81,6 +82,18 @@ class Keyring:
         if not _FLEET_ID.match(fleet):
             raise Malformed(f"not a fleet id: {fleet[:80]!r}", where=str(directory / "fleet-id"), do=_BACK)
         return cls(directory, release, _key(directory / "root.key"), fleet)
+
+    def model_keys(self) -> tuple[str, ...]:
+        """Return the keys that sign models from the first trust on: one a line in ``model-keys``, or none.
+
+        Raises:
+            Malformed: a line is no public key that signs models.
+        """
+        path = self.directory / "model-keys"
+        if not path.exists():
+            return ()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return tuple(read_model_key(line.encode(), str(path)) for line in lines if line and not line.startswith("#"))
 
     def pinned(self) -> Trust | None:
         """Return the newest trust that this publisher has seen; None before the first.

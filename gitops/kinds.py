@@ -81,8 +81,6 @@ class Document(Spec):
 class FleetSpec(Spec):
     """Settings of the whole fleet."""
 
-    later: ClassVar[tuple[str, ...]] = ("requireModelSignature",)
-
     offline_after: Duration = Field(
         default="10m", description="A cluster not heard of for so long is unknown, and deferred by rollouts."
     )
@@ -100,6 +98,10 @@ class FleetSpec(Spec):
     )
     default_rollout: RolloutSpec | None = Field(
         default=None, description="For placements without `rollout`. Left out: everybody at once."
+    )
+    require_model_signature: bool = Field(
+        default=False,
+        description="Models must be signed (`model.sig`) by a model key of the trust; a site switches to no other.",
     )
 
 
@@ -268,6 +270,9 @@ class PlacementSpec(Spec):
     )
     rollout: RolloutSpec | None = Field(
         default=None, description="How a change goes over them. Left out: the fleet's `defaultRollout`."
+    )
+    require_model_signature: bool | None = Field(
+        default=None, description="Models placed by this must be signed, or need not be. Left out: as the Fleet says."
     )
 
 

@@ -263,7 +263,7 @@ def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, art
             do="restore the fleet repository from any clone of it: sites do not go back to trust 1",
         )
     if head is None:
-        number, files = 1, first_trust(keyring)
+        number, files = 1, first_trust(keyring, keyring.model_keys())
         genesis, known = files, {}
     else:
         number = verify_head(repository, keyring).number

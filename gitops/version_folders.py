@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.wire.canonical import Json, canonical, digest
+from agent.wire.model_signature import MOST_BYTES
+from agent.wire.model_signature import NAME as SIGNATURE
 from gitops import faults, kinds, manifests
 from gitops.catalog_types import CatalogVersion, Content, WorkloadVersion
 from gitops.documents import Located, position
@@ -60,35 +62,35 @@ def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[
         folder: its name is a version.
         located: the ModelVersion in its version.yaml; None where the folder holds just the model's files.
     """
+    unsigned = {name: file for name, file in folder.files.items() if name != SIGNATURE}
+    signature = tree.blobs.read(folder.files[SIGNATURE], MOST_BYTES) if SIGNATURE in folder.files else b""
     if located is None:
-        content = _content(tree.source, folder.path, folder.files)
+        content = _content(tree.source, folder.path, unsigned)
         spec = kinds.ModelVersionSpec()
-        return CatalogVersion(folder.version, _identity(spec, content), content, spec, where=folder.path), []
+        identity = _identity(spec, content)
+        return CatalogVersion(folder.version, identity, content, spec, where=folder.path, signature=signature), []
     document = located.document
     assert isinstance(document, kinds.ModelVersion)
     artifact = document.spec.artifact
     if artifact is None or artifact.path is None:
-        return registered_version(located), []
+        return replace(registered_version(located), signature=signature), []
     path = artifact.path.removeprefix("./").rstrip("/")
     if path in (".", ""):
-        content = _content(tree.source, folder.path, folder.files)
-    elif path in folder.files:
-        file = folder.files[path]
+        content = _content(tree.source, folder.path, unsigned)
+    elif path in unsigned:
+        file = unsigned[path]
         root, _, name = file.path.rpartition("/")
         content = _content(tree.source, root + "/", {name: file})
     else:
-        below = {
-            name.removeprefix(path + "/"): file for name, file in folder.files.items() if name.startswith(path + "/")
-        }
+        below = {name.removeprefix(path + "/"): file for name, file in unsigned.items() if name.startswith(path + "/")}
         content = _content(tree.source, f"{folder.path}{path}/", below)
     if not content.files:
         place = ("spec", "artifact", "path")
         do = "add it to the version's folder, or mend the path"
         return None, [at(tree, located, place, faults.MISSING_FILE, f"there is no {folder.path}{path}", do)]
-    return (
-        CatalogVersion(folder.version, _identity(document.spec, content), content, document.spec, where=located.where),
-        [],
-    )
+    identity = _identity(document.spec, content)
+    found = CatalogVersion(folder.version, identity, content, document.spec, where=located.where, signature=signature)
+    return found, []
 
 
 def registered_version(located: Located) -> CatalogVersion:

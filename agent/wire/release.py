@@ -13,12 +13,13 @@ from typing import Any, Final, Literal, cast
 from agent.wire.canonical import Json, canonical, digest
 from agent.wire.errors import Malformed
 from agent.wire.fields import Fields, write_time
+from agent.wire.model_signature import REQUIREMENT
 from agent.wire.windows import Window, encode_window, read_window
 
 FORMATS: Final = (1,)
 """Release formats that this version reads, oldest first."""
 
-REQUIRES: Final = frozenset({"chart"})
+REQUIRES: Final = frozenset({"chart", REQUIREMENT})
 """What an entry may name in ``requires`` and this version can do."""
 
 NAME: Final = "release.json"

@@ -15,6 +15,7 @@ from typing import Final
 from agent.wire.canonical import canonical
 from agent.wire.errors import BadSignature, Malformed
 from agent.wire.fields import Fields
+from agent.wire.model_signature import is_model_key
 from agent.wire.signature import TRUST, SigningKey, is_public_key, verify
 
 FORMATS: Final = (1,)
@@ -31,7 +32,7 @@ class Trust:
         number: 1 and up.
         root_keys: sign the next trust; the administrator's, kept offline.
         release_keys: sign releases and fleet commits; the hub's.
-        model_keys: sign models.
+        model_keys: sign models: ed25519, or ``ecdsa-sha2-nistp256``.
     """
 
     fleet: str
@@ -86,7 +87,8 @@ def decode_trust(data: bytes, where: str) -> Trust:
         release_keys=top.texts("releaseKeys"),
         model_keys=top.texts("modelKeys"),
     )
-    if not trust.root_keys or not all(map(is_public_key, (*trust.root_keys, *trust.release_keys, *trust.model_keys))):
+    ours = all(map(is_public_key, (*trust.root_keys, *trust.release_keys)))
+    if not trust.root_keys or not ours or not all(map(is_model_key, trust.model_keys)):
         raise Malformed("no root key, or a key that is not ssh-ed25519 without a comment", where=where)
     return trust
 

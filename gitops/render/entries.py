@@ -9,6 +9,8 @@ from typing import Any
 
 from agent.wire.canonical import Json, digest
 from agent.wire.errors import Stop
+from agent.wire.model_signature import NAME as SIGNATURE
+from agent.wire.model_signature import REQUIREMENT
 from agent.wire.release import Artifact, Entry, ModelUse, Runtime, SelfTest, encode_entry, with_digest
 from gitops import kinds, manifests
 from gitops.catalog_types import Catalog, CatalogModel, CatalogWorkload, WorkloadVersion
@@ -35,6 +37,12 @@ class Rendered:
     digests: Mapping[str, str]
     manifests: tuple[str, ...]
     objects: frozenset[str]
+
+
+class UnsignedVersion(Stop):
+    """A version must be signed where it is placed, and has no signature."""
+
+    code = "EF3310"
 
 
 class NotRunnable(Stop):
@@ -92,6 +100,18 @@ def _model(
     files: dict[str, bytes] = {}
     if spec.self_test is not None:
         entry, files = _self_test(entry, found, spec.self_test)
+    if artifact is not None:
+        signature = found.versions[version].signature
+        if catalog.must_be_signed(placement):
+            if not signature:
+                raise UnsignedVersion(
+                    f"model {name} {version} has no model.sig, and placement {placement} wants one",
+                    where=found.versions[version].where,
+                    do="sign it: `edgeferry model sign`, and commit model.sig beside the version's files",
+                )
+            entry = replace(entry, requires=(*entry.requires, REQUIREMENT))
+        if signature:
+            files[f"{entry.directory}/{SIGNATURE}"] = signature
     return _rendered(entry, files, _model_objects(catalog, found, version, entry))
 
 

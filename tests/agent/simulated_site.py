@@ -271,6 +271,8 @@ class Edge:
     boot: str = "boot-1"
     tick_ms: int = 200
     sequence: int = 0
+    model_keys: tuple[str, ...] = ()
+    trust: int = 1
 
     def __post_init__(self) -> None:
         self.root.mkdir(exist_ok=True)
@@ -278,7 +280,7 @@ class Edge:
             "milan-01", FLEET, probation_s=self.probation_s, start_deadline_s=self.start_deadline_s, look_s=5.0
         )
         self.signer, self.root_key = _key_of(self.root, "release"), _key_of(self.root, "root")
-        trust = Trust(FLEET, 1, (self.root_key.public,), (self.signer.public,))
+        trust = Trust(FLEET, 1, (self.root_key.public,), (self.signer.public,), self.model_keys)
         (self.root / "trust").mkdir(exist_ok=True)
         for path, data in zip(paths(1), sign_trust(trust, (self.root_key,)), strict=True):
             (self.root / path).write_bytes(data)
@@ -340,13 +342,16 @@ class Edge:
             "milan-01",
             self.sequence,
             EPOCH,
-            1,
+            self.trust,
             tuple(entry for entry, _ in entries),
             {path: digest(data) for path, data in files.items()},
             retire=retire,
         )
         data, _ = encode_release(release)
         files |= {NAME: data, SIGNATURE_NAME: self.signer.sign(data, RELEASE)}
+        if self.trust > 1:
+            following = Trust(FLEET, self.trust, (self.root_key.public,), (self.signer.public,), self.model_keys)
+            files |= dict(zip(paths(self.trust), sign_trust(following, (self.root_key,)), strict=True))
         return Received(files, f"r{self.sequence}", "folder")
 
     def serves(self, kind: str, name: str) -> str:
