@@ -125,7 +125,7 @@ class Hub:
         trust: number of the trust in force.
         fleet_id: id of the fleet.
         pack: brings a version's bytes into the artifact store.
-        verify: checks that a head which is not our own doing is a publisher's, and returns the trust in force.
+        verify: checks that a head which is not our own doing is a publisher's; returns trust and release key in force.
         genesis: path → bytes that the very first commit has besides: trust 1.
     """
 
@@ -135,7 +135,7 @@ class Hub:
     trust: int
     fleet_id: str
     pack: Pack
-    verify: Callable[[], int]
+    verify: Callable[[], tuple[int, SigningKey]]
     genesis: Mapping[str, bytes] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
     _ledger: Ledger = field(default_factory=Ledger)
@@ -240,7 +240,7 @@ class Hub:
     def _read_ledger(self) -> Ledger:
         head = self.repository.head
         if head is not None and head != self._ledger.head:
-            self.trust = self.verify()
+            self.trust, self.key = self.verify()
             fleet = self.repository
             self._ledger = read_ledger(
                 head, fleet.releases(), fleet.walk("decisions"), fleet.walk("commands"), fleet.read(PROTECTED)

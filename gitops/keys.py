@@ -25,6 +25,12 @@ from gitops.pack import sync_directory
 _FLEET_ID: Final = re.compile(r"[0-9a-z][-0-9a-z]{7,63}\Z")
 
 
+RELEASE: Final = "release.key"
+ROOT: Final = "root.key"
+NEXT_RELEASE: Final = "release.key.next"
+"""Made by a rotation; in use once the trust that names it is published."""
+
+
 class KeyMissing(Stop):
     """A key that is needed is not in the keys directory."""
 
@@ -72,7 +78,7 @@ class Keyring:
                 if not (directory / name).exists():
                     write_new(directory / name, SigningKey.generate().dump())
             write_new(directory / "fleet-id", f"{secrets.token_hex(8)}\n".encode())  # last: it says that all are there
-        release = _key(directory / "release.key")
+        release = read_key(directory / "release.key")
         try:
             fleet = (directory / "fleet-id").read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
@@ -81,7 +87,20 @@ class Keyring:
             raise KeyMissing("no release.key", where=str(directory), do=_BACK)
         if not _FLEET_ID.match(fleet):
             raise Malformed(f"not a fleet id: {fleet[:80]!r}", where=str(directory / "fleet-id"), do=_BACK)
-        return cls(directory, release, _key(directory / "root.key"), fleet)
+        return cls(directory, release, read_key(directory / "root.key"), fleet)
+
+    def release_key(self, trust: Trust) -> SigningKey | None:
+        """Return the key by which this publisher signs under a trust; None where it has none that the trust names.
+
+        A key that a rotation made takes its place for good once the trust that names it is in force. The directory is
+        read again: a rotation may have been another process.
+        """
+        upcoming = read_key(self.directory / NEXT_RELEASE)
+        if upcoming is not None and upcoming.public in trust.release_keys:
+            take_place(self.directory / NEXT_RELEASE, self.directory / RELEASE)
+            return upcoming
+        found = (self.release, read_key(self.directory / RELEASE))
+        return next((one for one in found if one is not None and one.public in trust.release_keys), None)
 
     def model_keys(self) -> tuple[str, ...]:
         """Return the keys that sign models from the first trust on: one a line in ``model-keys``, or none.
@@ -193,7 +212,23 @@ def check_not_exposed(path: Path) -> None:
         raise KeyExposed(f"mode is {mode & 0o777:o}: everybody can use the key", where=str(path), do="chmod 600 it")
 
 
-def _key(path: Path) -> SigningKey | None:
+def take_place(upcoming: Path, key: Path) -> None:
+    """Put a new key in the place of the old one, durably; a directory that may not be written keeps both."""
+    try:
+        upcoming.rename(key)
+        sync_directory(key.parent)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOENT):
+            raise
+
+
+def read_key(path: Path) -> SigningKey | None:
+    """Return the private key in a file; None where there is no file.
+
+    Raises:
+        KeyExposed: everybody can read it.
+        Malformed: no OpenSSH ed25519 key.
+    """
     try:
         check_not_exposed(path)
         data = path.read_bytes()

@@ -203,14 +203,15 @@ def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -
         heard = NOTHING_HEARD
         if reports and trust is not None:
             heard = hear(fetch_reports(reports, Path(work, "reports.git")), _keys(opener, known), trust.fleet)
+        key = SigningKey.generate()
         hub = Hub(
             intake=Intake(opener, known),
             repository=repository,
-            key=SigningKey.generate(),
+            key=key,
             trust=1 if trust is None else trust.number,
             fleet_id="" if trust is None else trust.fleet,
             pack=Ingest(store, Path(work, "packed"), open_large),
-            verify=lambda: 1 if trust is None else trust.number,
+            verify=lambda: (1 if trust is None else trust.number, key),
         )
         return hub.step(world_of(heard, datetime.now(UTC).replace(microsecond=0)))
 
@@ -263,20 +264,20 @@ def _opened(keyring: Keyring, repository: FleetRepository, sources: Sources, art
             do="restore the fleet repository from any clone of it: sites do not go back to trust 1",
         )
     if head is None:
-        number, files = 1, first_trust(keyring, keyring.model_keys())
+        number, key, files = 1, keyring.release, first_trust(keyring, keyring.model_keys())
         genesis, known = files, {}
     else:
-        number = verify_head(repository, keyring).number
+        number, key = _verified(repository, keyring)
         files = {path: repository.read(path) or b"" for path in paths(number)}
         genesis, known = {}, revisions(repository)
     hub = Hub(
         intake=Intake(sources, known),
         repository=repository,
-        key=keyring.release,
+        key=key,
         trust=number,
         fleet_id=keyring.fleet_id,
         pack=Ingest(artifacts, artifacts.root / "packed", open_large),
-        verify=lambda: verify_head(repository, keyring).number,
+        verify=lambda: _verified(repository, keyring),
         genesis=genesis,
     )
     return Opened(hub, keyring, repository, artifacts, sources, files)
@@ -306,6 +307,13 @@ def open_repository(fleet: FleetHome, mirror: Path, *, create: bool, keyring: Ke
             raise
         _log.warning("%s", error)
     return repository
+
+
+def _verified(repository: FleetRepository, keyring: Keyring) -> tuple[int, SigningKey]:
+    trust = verify_head(repository, keyring)
+    key = keyring.release_key(trust)
+    assert key is not None  # the head was verified
+    return trust.number, key
 
 
 def _accept(keyring: Keyring, repository: FleetRepository, head: str) -> Trust:

@@ -72,7 +72,7 @@ def verify_head(fleet: FleetRepository, keyring: Keyring, at: str | None = None)
             f"it is fleet {trust.fleet[:64]!r}, not {keyring.fleet_id!r}", where=where, do="correct the URL"
         )
     check_signed(fleet.commit(head), trust.release_keys, where)
-    if keyring.release.public not in trust.release_keys:
+    if keyring.release_key(trust) is None:
         raise ForeignHead(
             f"this publisher's key {keyring.release.fingerprint} is not a release key of trust {trust.number}",
             where=where,

@@ -177,4 +177,6 @@ def _upkeep(fleet: Path, renew: Callable[[], None], ended: threading.Event) -> N
 
 def _trust(opened: Opened) -> TrustFiles:
     document, signatures = paths(opened.hub.trust)
-    return TrustFiles(opened.hub.trust, opened.trust_files[document], opened.trust_files[signatures])
+    read = opened.repository.read
+    files = [read(path) or opened.trust_files[path] for path in (document, signatures)]
+    return TrustFiles(opened.hub.trust, *files)

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "status": "gitops.cli.status:status",
     "hub": "gitops.cli.hub:hub",
     "cluster": "gitops.cli.cluster:cluster",
+    "trust": "gitops.cli.trust:trust",
     "demo": "gitops.cli.demo:demo",
 }
 
