@@ -16,6 +16,8 @@ _COMMANDS: Final = {
     "once": "agent.cli_run:once",
     "plan": "agent.cli_plan:plan",
     "status": "agent.cli_status:status",
+    "import": "agent.cli_carried:import_",
+    "export-report": "agent.cli_carried:export_report",
     "hold": "agent.cli_orders:hold",
     "rollback": "agent.cli_orders:rollback",
     "doctor": "agent.cli_doctor:doctor",

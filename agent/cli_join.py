@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from agent import carried
 from agent.cli_output import as_json, output_option, state_option
 from agent.config import Config
 from agent.join import Setting, join_hubless
@@ -30,13 +31,14 @@ _REMOTE: Final = re.compile(r"[^/]+:")
 @click.option("--git", default="", help="URL of a fleet repository, for a fleet without a hub.")
 @click.option("--git-ref", default="", help="Branch with the overlay, or of the whole fleet repository.")
 @click.option("--folder", default="", help="Directory with the overlay, or with a checkout of the fleet repository.")
+@click.option("--carried", is_flag=True, help="No network: overlays come by `edgeferry-agent import`.")
 @click.option(
     "--reports", default="", help="URL of the repository that reports are pushed to; with --git and --folder."
 )
 @click.option(
     "--trust",
     type=click.Path(dir_okay=False, resolve_path=True, path_type=Path),
-    help="trust/<n>.json of the fleet, its .sig beside it; with --git and --folder, in place of a token.",
+    help="trust/<n>.json of the fleet, its .sig beside it; with --git, --folder and --carried, in place of a token.",
 )
 @click.option(
     "--token-file",
@@ -66,14 +68,18 @@ def join(state: Path, output: str, **options: Any) -> None:
       EDGEFERRY_TOKEN=… edgeferry-agent join --hub https://hub.example:8443 --cluster milan-01 --ca-hash sha256:…
       edgeferry-agent join --hub https://hub.example:8443 --cluster edge-07 --platform kubernetes --token-file token
       edgeferry-agent join --git https://git.example/fleet.git --trust 1.json --cluster milan-01
+      edgeferry-agent join --carried --trust 1.json --cluster milan-01
     """
     settings = _settings(options)
     cluster, hub = options["cluster"], options["hub"]
-    if [bool(hub), bool(options["git"]), bool(options["folder"])].count(True) != 1:
-        raise click.UsageError("give exactly one of --hub, --git and --folder")
+    if [bool(hub), bool(options["git"]), bool(options["folder"]), options["carried"]].count(True) != 1:
+        raise click.UsageError("give exactly one of --hub, --git, --folder and --carried")
+    if options["carried"]:
+        options["folder"] = str(carried.folder(state))
+        settings["store"] = str(carried.store(state))
     if hub:
         if options["trust"] is not None:
-            raise click.UsageError("--trust is for --git and --folder: a hub hands over its own")
+            raise click.UsageError("--trust is for --git, --folder and --carried: a hub hands over its own")
         if options["reports"]:
             raise click.UsageError("--reports is for --git and --folder: a hub takes reports itself")
         facts = _facts(state, cluster, settings)
@@ -82,7 +88,7 @@ def join(state: Path, output: str, **options: Any) -> None:
         config = join_hub(state, hub, cluster, token, facts=facts, settings=settings, **more)
     else:
         if options["trust"] is None:
-            raise click.UsageError("--git and --folder need --trust: the newest trust/<n>.json of the fleet repository")
+            raise click.UsageError("without --hub, give --trust: the newest trust/<n>.json of the fleet repository")
         where = {
             "git": _absolute(options["git"]),
             "git_ref": options["git_ref"],
@@ -97,6 +103,8 @@ def join(state: Path, output: str, **options: Any) -> None:
         click.echo(as_json(shown | {"fingerprint": key.fingerprint}))
     else:
         click.echo(f"{cluster} joined fleet {config.fleet}, key {key.fingerprint}")
+        if options["carried"]:
+            click.echo(f"set `key: {key.public}` in clusters/{cluster}.yaml, and carry what `edgeferry export` writes")
         click.echo(f"next: edgeferry-agent run --state {state}")
 
 

@@ -46,11 +46,11 @@ def record(db: sqlite3.Connection, key: Key | None, happenings: Iterable[Happeni
         _fold(db)
 
 
-def pending(state: State, *, newest: bool = False) -> tuple[Event, ...]:
-    """Return events that the hub has not acknowledged, in order: the oldest, or the newest ones."""
+def pending(state: State, *, newest: bool = False, most: int = BATCH) -> tuple[Event, ...]:
+    """Return events that the hub has not acknowledged, in order: ``most`` of the oldest, or of the newest ones."""
     columns = "number, at, kind, object, version, code, message, count"
     order = "DESC" if newest else "ASC"
-    rows = state.rows(f"SELECT {columns} FROM events ORDER BY number {order} LIMIT ?", BATCH)  # noqa: S608  # constants
+    rows = state.rows(f"SELECT {columns} FROM events ORDER BY number {order} LIMIT ?", most)  # noqa: S608  # constants
     return tuple(_event(*map(str, row)) for row in sorted(rows, key=lambda row: int(str(row[0]))))
 
 

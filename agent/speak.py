@@ -120,6 +120,13 @@ def kept_contact(state: State) -> tuple[str, str]:
     return value.get("at", ""), value.get("why", "")
 
 
+def next_number(state: State) -> int:
+    """Return a number for a report that an agent's own process does not send: above all that it has taken."""
+    number = int(state.setting("reports") or 0) + 1
+    state.set(reports=str(number))
+    return number
+
+
 def _report(site: Site, voice: Voice, instant: Instant) -> Report:
     force = site.force
     fault = site.fault or force.fault or site.orders.fault

@@ -27,6 +27,7 @@ from agent.wire.errors import BadSignature, Malformed
 RELEASE: Final = b"edgeferry-release"
 TRUST: Final = b"edgeferry-trust"
 REPORT: Final = b"edgeferry-report"
+CARRIED: Final = b"edgeferry-carried"
 JOIN: Final = b"edgeferry-join"
 ACCESS: Final = b"edgeferry-access"
 GIT: Final = b"git"
@@ -151,6 +152,19 @@ def verify(message: bytes, armored: bytes, namespace: bytes, allowed: Collection
             do="the bytes were changed on the way: fetch them again",
         ) from None
     return public
+
+
+def signer(armored: bytes, where: str) -> str:
+    """Return the public key that a signature claims to be by: nothing is verified.
+
+    Raises:
+        BadSignature: it is unreadable.
+    """
+    try:
+        key, *_ = _parse(armored)
+    except (ValueError, struct.error, binascii.Error) as error:
+        raise BadSignature(f"unreadable signature: {error}", where=where) from None
+    return "ssh-ed25519 " + base64.b64encode(key).decode()
 
 
 def is_public_key(text: str) -> bool:

@@ -20,6 +20,8 @@ _COMMANDS: Final = {
     "hub": "gitops.cli.hub:hub",
     "cluster": "gitops.cli.cluster:cluster",
     "trust": "gitops.cli.trust:trust",
+    "export": "gitops.cli.carry:export",
+    "import-report": "gitops.cli.carry:import_report",
     "demo": "gitops.cli.demo:demo",
 }
 
