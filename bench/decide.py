@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bench.figure import cpu_ms, figure
-from placement.conflicts import settle
 from placement.decide import decide
 from placement.index import ARCH, FleetIndex, known_value
 from placement.selector import matches
-from placement.types import Decision, Policy, Requirement, Subject, Target, Term
+from placement.together import Ask, decide_together
+from placement.types import Decision, Needs, Policy, Requirement, Subject, Target, Term
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 COUNTRIES = tuple(f"c{n:02d}" for n in range(20))
@@ -28,7 +28,7 @@ PUBLISHED = {
     100_000: {"published-open-cluster-management": 750.0, "published-karmada": 1100.0},
 }
 NOTE = "the fact is arch; the score is the order of names"
-SUBJECT = Subject("model", "m0000", {"1.0.0": "", "2.0.0": "", "2.1.0": ""}, arch=frozenset({"amd64"}))
+SUBJECT = Subject("model", "m0000", {"1.0.0": "", "2.0.0": "", "2.1.0": ""}, needs=Needs(arch=frozenset({"amd64"})))
 POLICY = Policy(
     "one",
     "model",
@@ -65,7 +65,7 @@ def naive(policy: Policy, subject: Subject, targets: Sequence[Target]) -> tuple[
     for target in targets:
         if policy.terms is not None and not any(matches(term, target) for term in policy.terms):
             refused["labels"].append(target.name)
-        elif subject.arch and known_value(target, ARCH) not in subject.arch:
+        elif subject.needs.arch and known_value(target, ARCH) not in subject.needs.arch:
             refused["arch"].append(target.name)
         else:
             fitting.append(target.name)
@@ -166,13 +166,15 @@ def matrix(size: int) -> None:
             one.subject,
             {f"{major}.{minor}.0": "" for major in (1, 2) for minor in range(5)},
             {"stable": "2.1.0"},
-            dice.choice((frozenset(), frozenset({"amd64"}), frozenset({"arm64", "amd64"}))),
+            Needs(arch=dice.choice((frozenset(), frozenset({"amd64"}), frozenset({"arm64", "amd64"})))),
         )
         for one in placed
     }
 
+    asks = [Ask(one, subjects[one.subject]) for one in placed]
+
     def decide_all() -> tuple[Decision, ...]:
-        return settle([decide(one, subjects[one.subject], index, None, NOW) for one in placed]).decisions
+        return tuple(decide_together(asks, (), index, NOW).decisions.values())
 
     decisions = decide_all()
     for one, decision in list(zip(placed, decisions, strict=True))[:SAMPLE]:

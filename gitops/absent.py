@@ -66,6 +66,9 @@ def decidable(catalog: Catalog, absent: Absent, published: Mapping[str, str]) ->
     waits = {("model", name): source for name, source in found.items() if source is not None}
     placements = {}
     for name, placement in catalog.placements.items():
+        if placement.spec.models is not None:
+            placements[name] = placement  # it selects among the models that are there
+            continue
         kind, subject = _subject(placement)
         if subject in (models if kind == "model" else catalog.workloads):
             placements[name] = placement
@@ -109,7 +112,7 @@ def _followed(
         return None
     leader = catalog.placements.get(follows.same_as)
     subjects = [("model", use.name) for use in workload.document.spec.models if use.name not in models]
-    if leader is not None and _subject(leader) in waits:
+    if leader is not None and leader.spec.models is None and _subject(leader) in waits:
         subjects.append(_subject(leader))
     sources = [waits.get(one) or absent.holder("Model", one[1]) for one in subjects]
     return next((one for one in sources if one), None)

@@ -11,7 +11,7 @@ from gitops import faults, kinds, version_folders
 from gitops.catalog_types import Catalog, CatalogModel, CatalogVersion
 from gitops.documents import Located
 from gitops.faults import Code, Fault
-from gitops.policies import to_subject, to_workload_subject
+from gitops.policies import models_of, to_subject, to_workload_subject
 from gitops.source_documents import SourceDocuments
 from gitops.yaml_text import Place
 from placement.types import Subject
@@ -114,14 +114,25 @@ def _model_versions(checked: Checked) -> Iterator[Fault]:
 
 def _undeliverable(model: CatalogModel, version: CatalogVersion) -> tuple[str, str] | None:
     """Return what is wrong between a model's delivery and what a version holds, and what to do."""
-    delivery, image = model.document.spec.delivery, version.spec.image
+    spec = version.spec
+    forms = [("", spec.image)] if spec.image or version.content or spec.artifact or not spec.variants else []
+    forms += [(f" of variant {one.name}", one.image) for one in spec.variants]
+    for words, image in forms:
+        wrong = _form_undeliverable(model, image, words)
+        if wrong is not None:
+            return wrong
+    return None
+
+
+def _form_undeliverable(model: CatalogModel, image: kinds.ImageSpec | None, words: str) -> tuple[str, str] | None:
+    delivery = model.document.spec.delivery
     if delivery == "container":
         if image is None:
-            return f"{model.name} is delivered as container, and this version has no image", "give it spec.image"
+            return f"{model.name} is delivered as container, and this version has no image{words}", "give it spec.image"
         if image.path:
-            return "the `path` of an image does nothing with delivery `container`", "take it out"
+            return f"the `path` of an image{words} does nothing with delivery `container`", "take it out"
     elif image is not None and not image.path:
-        return f"delivery `{delivery}` needs the model's directory in the image", "give spec.image.path"
+        return f"delivery `{delivery}` needs the model's directory in the image{words}", "give spec.image.path"
     return None
 
 
@@ -130,6 +141,10 @@ def _placements(checked: Checked) -> Iterator[Fault]:
     subjects: dict[tuple[str, str], Subject] = {}
     for source, _, located in checked.every("Placement"):
         placement = _as(located, kinds.Placement)
+        yield from _workloads_named(checked, source, located)
+        if placement.spec.models is not None:
+            yield from _models_selected(checked, source, located, placement.spec.models)
+            continue
         kind, name = ("model", placement.spec.model) if placement.spec.model else ("workload", placement.spec.workload)
         assert name is not None
         found: Mapping[str, Any] = catalog.models if kind == "model" else catalog.workloads
@@ -145,6 +160,25 @@ def _placements(checked: Checked) -> Iterator[Fault]:
         if not _incomplete(checked, f"{kind.title()}Version", name):
             subject = subjects.get((kind, name)) or subjects.setdefault((kind, name), _subject(catalog, kind, name))
             yield from _no_version(source, located, ("spec", "version"), placement.spec.version, subject)
+
+
+def _workloads_named(checked: Checked, source: SourceDocuments, located: Located) -> Iterator[Fault]:
+    spec, known = _as(located, kinds.Placement).spec, checked.catalog.workloads
+    for field, terms in (("clusters", spec.clusters or ()), ("prefer", spec.prefer)):
+        for n, term in enumerate(terms):
+            name = term.runs_workload
+            if name is not None and name not in known and checked.missing("Workload", name, known):
+                yield _dangling(source, located, ("spec", field, n, "runsWorkload"), "workload", name, known)
+
+
+def _models_selected(
+    checked: Checked, source: SourceDocuments, located: Located, selector: kinds.ModelSelector
+) -> Iterator[Fault]:
+    wish = _as(located, kinds.Placement).spec.version
+    for name in models_of(selector, checked.catalog.models):
+        if not _incomplete(checked, "ModelVersion", name):
+            subject = to_subject(checked.catalog.models[name])
+            yield from _no_version(source, located, ("spec", "version"), wish, subject)
 
 
 def _workloads(checked: Checked) -> Iterator[Fault]:
@@ -167,7 +201,8 @@ def _workloads(checked: Checked) -> Iterator[Fault]:
             continue
         place = ("spec", "placement", "sameAs")
         followed = catalog.placements.get(spec.placement.same_as)
-        if followed is not None and followed.spec.model not in {use.name for use in spec.models}:
+        uses = {use.name for use in spec.models}
+        if followed is not None and not uses.intersection(_placed(followed, catalog)):
             what = f"placement {spec.placement.same_as} places none of the models that {name} uses"
             yield _at(source, located, place, faults.CONTRADICTION, what, "follow one that does, or write a Placement")
         if checked.missing("Placement", spec.placement.same_as, catalog.placements):
@@ -176,6 +211,13 @@ def _workloads(checked: Checked) -> Iterator[Fault]:
             subject = to_workload_subject(catalog.workloads[name])
             wish = spec.placement.version
             yield from _no_version(source, located, ("spec", "placement", "version"), wish, subject)
+
+
+def _placed(placement: kinds.Placement, catalog: Catalog) -> list[str]:
+    """Return the models that a placement places."""
+    if placement.spec.models is not None:
+        return models_of(placement.spec.models, catalog.models)
+    return [] if placement.spec.model is None else [placement.spec.model]
 
 
 def _published(checked: Checked, published: Mapping[str, str]) -> Iterator[Fault]:

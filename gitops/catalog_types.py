@@ -37,6 +37,7 @@ class CatalogVersion:
         identity: digest that changes when the version's content does; known without reading model bytes.
         content: the bytes in Git, or None where ``spec`` refers to a registry.
         spec: of version.yaml; empty spec where there is none.
+        contents: variant → its bytes in Git, of those that have any.
         withdrawn: the reason; empty for none.
         where: file:line:column, for messages.
         signature: ``model.sig`` of the version's folder; empty for none.
@@ -49,6 +50,11 @@ class CatalogVersion:
     withdrawn: str = ""
     where: str = ""
     signature: bytes = b""
+    contents: Mapping[str, Content] = field(default_factory=dict)
+
+    def variant(self, name: str) -> kinds.VariantSpec | None:
+        """Return a variant; None for the version itself."""
+        return next((one for one in self.spec.variants if one.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +149,8 @@ class Catalog:
         found = model.versions[version]
         signed = (found.signature, self.must_be_signed(placement))
         return (model.document, found.identity, runtime, model.files, signed)
+
+    def nodes(self, placement: str) -> kinds.NodesSpec | None:
+        """Return the nodes that a placement's pods may run on; None for any."""
+        found = self.placements.get(placement)
+        return None if found is None else found.spec.nodes

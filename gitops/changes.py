@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -185,6 +185,7 @@ def records(
     for name, decision in decisions.items():
         if len(chosen[name]) < len(decision.chosen):
             chosen[name] = dict.fromkeys(decision.chosen, Placed("", "")) | chosen[name]
+        _note(chosen[name], decision)
     return {
         name: DecisionRecord(
             name=name,
@@ -199,6 +200,19 @@ def records(
         )
         for name, decision in decisions.items()
     }
+
+
+def _note(chosen: dict[str, Placed], decision: Decision) -> None:
+    """Note what the next decision needs to know of single clusters."""
+    for variant, clusters in decision.variants.items():
+        if variant:
+            for cluster in clusters:
+                chosen[cluster] = replace(chosen[cluster], variant=variant)
+    for cluster, at in decision.contradicted.items():
+        chosen[cluster] = replace(chosen[cluster], contradicted=at)
+    for cluster in decision.arriving | decision.leaving:
+        arriving, leaving = cluster in decision.arriving, cluster in decision.leaving
+        chosen[cluster] = replace(chosen[cluster], arriving=arriving, leaving=leaving)
 
 
 def record_files(after: Mapping[str, DecisionRecord], before: Mapping[str, DecisionRecord]) -> dict[str, bytes | None]:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from gitops import kinds
 from gitops.catalog_types import Catalog
-from gitops.faults import PLACEMENTS_CLASH, Fault
-from gitops.policies import to_policy, to_subject, to_target, to_workload_subject
-from placement.conflicts import Clash, settle
-from placement.decide import decide
-from placement.follow import follow
+from gitops.decisions import DecisionRecord, document_of
+from gitops.faults import PLACEMENT_CYCLE, PLACEMENTS_CLASH, Code, Fault
+from gitops.policies import FactText, to_policies, to_subject, to_target, to_workload_subject
+from placement.conflicts import Clash
+from placement.follow import Follower
 from placement.index import FleetIndex
-from placement.types import Decision
+from placement.scene import Scene
+from placement.together import Ask, decide_together, in_order
+from placement.types import Decision, Incumbent, Subject
 
-Facts = Mapping[str, Mapping[str, tuple[str, datetime]]]
-"""Cluster → fact name → (value, time measured)."""
+Facts = Mapping[str, Mapping[str, FactText]]
+"""Cluster → fact name → (text, time measured)."""
 
-Previous = Mapping[str, Decision | Collection[str]]
-"""Decision name → the last decision, or only the names of the clusters that it chose."""
+Previous = Mapping[str, Decision | Mapping[str, Incumbent]]
+"""Decision name → the last decision, or what it gave each cluster that it chose."""
+
+Current = Mapping[str, frozenset[str]]
+"""Decision name → the clusters that report what it gave them as current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,16 @@ class Decided:
     Attributes:
         index: of all clusters of the catalog.
         decisions: sorted by name; a workload that follows a placement stands under ``NAME.workload``.
-        faults: placements that claim the same model on the same cluster with equal priority.
+        faults: placements that claim the same model on the same cluster with equal priority, or wait for each other.
+        scenes: decision name → what was decided before it.
+        subjects: decision name → what it places.
     """
 
     index: FleetIndex
     decisions: Mapping[str, Decision]
     faults: tuple[Fault, ...]
+    scenes: Mapping[str, Scene]
+    subjects: Mapping[str, Subject]
 
 
 @dataclass(slots=True)
@@ -64,54 +73,92 @@ class Fleet:
         return self._index
 
 
-def decide_all(catalog: Catalog, index: FleetIndex, previous: Previous, now: datetime) -> Decided:
-    """Decide every placement of the catalog, then the workloads that follow one.
+_NOBODY: Current = {}
+
+
+def decide_all(
+    catalog: Catalog, index: FleetIndex, previous: Previous, now: datetime, current: Current = _NOBODY
+) -> Decided:
+    """Decide every placement of the catalog, and the workloads that follow one.
 
     Args:
         catalog: checked.
         index: of all clusters of the catalog.
         previous: the last decisions; those of placements that are gone are not looked at.
-        now: for times in policies.
+        now: for the ages of facts.
+        current: who has arrived; a handover waits for it.
     """
+    asks, followers = asked(catalog, previous, current)
+    found = decide_together(asks, followers, index, now)
+    _, circle = in_order(asks, followers)
+    faults = [_clash(catalog, clash) for clash in found.clashes]
+    if circle:
+        faults.append(_circle(catalog, circle))
+    return Decided(index, found.decisions, tuple(faults), found.scenes, found.subjects)
+
+
+def asked(catalog: Catalog, previous: Previous, current: Current = _NOBODY) -> tuple[list[Ask], list[Follower]]:
+    """Return every policy of the catalog, and the workloads that follow one."""
     models = {name: to_subject(model) for name, model in catalog.models.items()}
     workloads = {name: to_workload_subject(workload) for name, workload in catalog.workloads.items()}
-    decisions = []
-    for name, placement in catalog.placements.items():
-        policy = to_policy(placement)
-        subject = models[policy.subject] if policy.kind == "model" else workloads[policy.subject]
-        decisions.append(decide(policy, subject, index, previous.get(name), now))
-    settled = settle(decisions)
-    found = {decision.policy.name: decision for decision in settled.decisions}
-    following = {
-        f"{name}.workload": follow(
-            f"{name}.workload",
-            workloads[name],
-            workload.document.spec.placement.version,
-            tuple(use.name for use in workload.document.spec.models),
-            found[workload.document.spec.placement.same_as],
-            tuple(found.values()),
+    asks = [
+        Ask(
+            policy,
+            models[policy.subject] if policy.kind == "model" else workloads[policy.subject],
+            previous.get(policy.name),
+            current.get(policy.name, frozenset()),
         )
-        for name, workload in catalog.workloads.items()
-        if workload.document.spec.placement is not None
+        for placement in catalog.placements.values()
+        for policy in to_policies(placement, catalog)
+    ]
+    by_document: dict[str, list[str]] = {}
+    subjects = {ask.policy.name: ask.policy.subject for ask in asks}
+    for ask in asks:
+        by_document.setdefault(ask.policy.document, []).append(ask.policy.name)
+    followers = []
+    for name, workload in catalog.workloads.items():
+        follows = workload.document.spec.placement
+        if follows is not None:
+            uses = tuple(use.name for use in workload.document.spec.models)
+            leaders = by_document.get(follows.same_as, [])
+            of_ours = [one for one in leaders if subjects[one] in uses] or leaders
+            if of_ours:
+                version = follows.version
+                followers.append(Follower(f"{name}.workload", workloads[name], version, uses, tuple(of_ours)))
+    return asks, followers
+
+
+def hands_over(catalog: Catalog, decision: str) -> bool:
+    """Tell whether a decision is of a placement that makes before it breaks."""
+    placement = catalog.placements.get(document_of(decision))
+    return placement is not None and placement.spec.handover == "make-before-break"
+
+
+def incumbents(record: DecisionRecord) -> dict[str, Incumbent]:
+    """Return what a published decision gave each cluster."""
+    return {
+        name: Incumbent(record.version, one.variant, one.contradicted, one.arriving, one.leaving)
+        for name, one in record.chosen.items()
     }
-    again = settle([*found.values(), *following.values()]) if following else settled
-    decided = {decision.policy.name: decision for decision in again.decisions}
-    return Decided(
-        index,
-        {name: decided[name] for name in sorted(decided)},
-        tuple(_fault(catalog, clash) for clash in _once(settled.clashes, again.clashes)),
-    )
 
 
-def _once(*groups: Sequence[Clash]) -> list[Clash]:
-    return list({(clash.first, clash.second): clash for group in groups for clash in group}.values())
-
-
-def _fault(catalog: Catalog, clash: Clash) -> Fault:
-    where = catalog.where.get(f"Placement/{clash.second}", "placements:0:0")
-    path, _, place = where.partition(":")
-    line, _, column = place.partition(":")
+def _clash(catalog: Catalog, clash: Clash) -> Fault:
     names = ", ".join(name for name, _ in zip(clash.clusters, range(3), strict=False))
     what = f"placements {clash.first} and {clash.second} both claim it on {len(clash.clusters)} clusters ({names})"
     do = "give one of them a higher priority, or make their clusters disjoint"
-    return PLACEMENTS_CLASH.at(path, what, do, line=int(line or 0), column=int(column or 0))
+    return _at(catalog, clash.second, PLACEMENTS_CLASH, what, do)
+
+
+def _circle(catalog: Catalog, circle: Sequence[str]) -> Fault:
+    what = f"{' waits for '.join([*circle, circle[0]])}: none of them can be decided first"
+    do = "take `runsWorkload` out of one of them, or let the workload follow another placement"
+    named = next((name for name in circle if not name.endswith(".workload")), circle[0])
+    return _at(catalog, named, PLACEMENT_CYCLE, what, do)
+
+
+def _at(catalog: Catalog, decision: str, code: Code, what: str, do: str) -> Fault:
+    document = document_of(decision)
+    where = catalog.where.get(f"Placement/{document}", "placements:0:0")
+    path, _, place = where.partition(":")
+    line, _, column = place.partition(":")
+    return code.at(path, what, do, line=int(line or 0), column=int(column or 0))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from agent.wire.canonical import canonical
 from agent.wire.errors import Malformed
-from agent.wire.fields import Fields
+from agent.wire.fields import Fields, write_time
 
 FORMATS: Final = (1,)
 _SAMPLE: Final = 10
@@ -34,10 +35,21 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What one cluster got; both are empty for one that was chosen and waits for its wave."""
+    """What one cluster got; version and digest are empty for one that was chosen and waits for its wave.
+
+    Attributes:
+        variant: of the decision's version; empty for the version itself.
+        contradicted: when a fact that contradicts its placement was first measured; None for none.
+        arriving: a cluster that is left waits until this one reports it current.
+        leaving: it is left, and keeps it until others have it.
+    """
 
     version: str
     digest: str
+    variant: str = ""
+    contradicted: datetime | None = None
+    arriving: bool = False
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,11 @@ class DecisionRecord:
     refused: tuple[Refused, ...] = ()
     identities: Mapping[str, str] = field(default_factory=dict)
     chosen: Mapping[str, Placed] = field(default_factory=dict)
+
+
+def document_of(name: str) -> str:
+    """Return the name of the placement's document: a decision of one that selects models is ``NAME.models.MODEL``."""
+    return name.partition(".models.")[0]
 
 
 def head_path(name: str) -> str:
@@ -106,10 +123,19 @@ def encode_head(record: DecisionRecord) -> bytes:
 
 def encode_shard(chosen: Mapping[str, Placed]) -> bytes:
     """Return the bytes of one shard."""
-    clusters: dict[str, Any] = {
-        name: {"version": one.version, "entryDigest": one.digest} for name, one in chosen.items()
-    }
-    return canonical({"format": 1, "clusters": clusters})
+    return canonical({"format": 1, "clusters": {name: _placed(one) for name, one in chosen.items()}})
+
+
+def _placed(one: Placed) -> dict[str, Any]:
+    written: dict[str, Any] = {"version": one.version, "entryDigest": one.digest}
+    if one.variant:
+        written["variant"] = one.variant
+    if one.contradicted is not None:
+        written["contradictedSince"] = write_time(one.contradicted)
+    for name, flag in (("arriving", one.arriving), ("leaving", one.leaving)):
+        if flag:
+            written[name] = True
+    return written
 
 
 def encode_all(record: DecisionRecord) -> dict[str, bytes]:
@@ -176,7 +202,14 @@ def _decode_shard(data: bytes, where: str) -> dict[str, Placed]:
 
 
 def _read_placed(item: Fields) -> Placed:
-    return Placed(item.text("version"), item.digest("entryDigest", ""))
+    return Placed(
+        item.text("version"),
+        item.digest("entryDigest", ""),
+        item.text("variant", ""),
+        item.time("contradictedSince") if item.text("contradictedSince", "") else None,
+        item.flag("arriving", False),
+        item.flag("leaving", False),
+    )
 
 
 def _read_refused(item: Fields) -> Refused:

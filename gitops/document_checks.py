@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from gitops import faults, kinds
-from gitops.faults import Code
+from gitops import faults, kinds, policy_checks
+from gitops.problems import Problem as Problem
+from gitops.problems import against as _against
 from gitops.rollout_spec import WaveExpression
 from gitops.yaml_text import Place
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A fault without its position: where it stands within its document.
-
-    Attributes:
-        place: keys and list positions from the document's top.
-        what, do: ``{as written}`` in them becomes the scalar's text.
-        key: whether the key is meant, not its value.
-    """
-
-    place: Place
-    code: Code
-    what: str
-    do: str
-    key: bool = False
 
 
 def check(document: kinds.Document) -> list[Problem]:
@@ -86,6 +69,7 @@ def _model(document: kinds.Model) -> Iterator[Problem]:
             )
     if spec.delivery == "container" and spec.self_test is not None and spec.port is None:
         yield _missing("spec", "port", "the self-test of a container needs it")
+    yield from policy_checks.needs(spec.needs, ("spec", "needs"))
     withdrawn = [one.version for one in spec.withdrawn]
     yield from _twice(withdrawn, ("spec", "withdrawn"), "version")
     for channel, version in spec.channels.items():
@@ -97,18 +81,21 @@ def _model(document: kinds.Model) -> Iterator[Problem]:
 def _model_version(document: kinds.ModelVersion) -> Iterator[Problem]:
     spec = document.spec
     given = [name for name in ("artifact", "image", "chart") if getattr(spec, name) is not None]
-    if len(given) != 1:
+    if len(given) > 1 or (not given and not spec.variants):
         what = f"{' and '.join(given)} together" if given else "neither artifact nor image"
         yield _against(("spec",), what, "give exactly one of them", True)
     if spec.chart is not None:
         what, do = "`chart` is not implemented in this version", "give an artifact or an image"
         yield Problem(("spec", "chart"), faults.NOT_IMPLEMENTED, what, do, True)
     if spec.artifact is not None:
-        yield from _artifact(spec.artifact)
+        yield from _artifact(spec.artifact, ("spec", "artifact"))
+    yield from policy_checks.variants(spec)
+    for n, one in enumerate(spec.variants):
+        if one.artifact is not None:
+            yield from _artifact(one.artifact, ("spec", "variants", n, "artifact"))
 
 
-def _artifact(artifact: kinds.ArtifactSpec) -> Iterator[Problem]:
-    place = ("spec", "artifact")
+def _artifact(artifact: kinds.ArtifactSpec, place: Place) -> Iterator[Problem]:
     if (artifact.path is None) == (artifact.ref is None):
         what = "neither `path` nor `ref`" if artifact.path is None else "both `path` and `ref`"
         yield _against(place, what, "give exactly one of them", True)
@@ -130,6 +117,7 @@ def _cluster(document: kinds.Cluster) -> Iterator[Problem]:
         if window.start == window.end:
             place = ("spec", "windows", n, "to")
             yield _against(place, "a window that closes when it opens", "write another time; a whole day needs none")
+    yield from policy_checks.cluster(document)
 
 
 def _rollout(rollout: kinds.RolloutSpec, place: Place) -> Iterator[Problem]:
@@ -152,14 +140,23 @@ def _rollout(rollout: kinds.RolloutSpec, place: Place) -> Iterator[Problem]:
 
 def _placement(document: kinds.Placement) -> Iterator[Problem]:
     spec = document.spec
-    if (spec.model is None) == (spec.workload is None):
-        what = "neither `model` nor `workload`" if spec.model is None else "both `model` and `workload`"
+    given = [name for name in ("model", "models", "workload") if getattr(spec, name) is not None]
+    if len(given) != 1:
+        both = f"both {' and '.join(f'`{name}`' for name in given)}"
+        what = both if given else "neither `model`, `models` nor `workload`"
         yield _against(("spec",), what, "give exactly one of them", True)
     for n, term in enumerate(spec.clusters or ()):
-        place = ("spec", "clusters", n)
-        if term.names is None and not term.match_labels and not term.match_expressions:
+        place: Place = ("spec", "clusters", n)
+        if policy_checks.is_empty(term):
             yield _against(place, "an empty term, which selects every cluster", "leave out `clusters` to mean that")
         yield from _expressions(term.match_expressions, place)
+        yield from policy_checks.term(term, place)
+    for n, wish in enumerate(spec.prefer):
+        yield from _expressions(wish.match_expressions, ("spec", "prefer", n))
+    for field, selector in (("models", spec.models), ("nodes", spec.nodes)):
+        if selector is not None:
+            yield from _expressions(selector.match_expressions, ("spec", field))
+    yield from policy_checks.placement(spec)
     if spec.rollout is not None:
         yield from _rollout(spec.rollout, ("spec", "rollout"))
     for n, override in enumerate(spec.overrides):
@@ -213,10 +210,6 @@ def _twice(names: Iterable[str], place: Place, field: str) -> Iterator[Problem]:
 def _missing(place: Place | str, field: str, why: str) -> Problem:
     parent = (place,) if isinstance(place, str) else place
     return Problem((*parent, field), faults.MISSING_FIELD, f"`{field}` is missing", f"write it: {why}")
-
-
-def _against(place: Place, what: str, do: str, key: bool = False) -> Problem:
-    return Problem(place, faults.CONTRADICTION, what, do, key)
 
 
 _CHECKS: Final[Mapping[type[kinds.Document], Callable[[Any], Iterator[Problem]]]] = {

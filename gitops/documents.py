@@ -6,7 +6,7 @@ A file is read once without positions; only where something is wrong is it read 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -89,7 +89,7 @@ def parse(file: File, data: bytes, source: str) -> Parsed:
         return Parsed(tuple(documents), faults.first(found))
     marked, _ = yaml_text.read(data, file.path, source, marks=True)
     for number, wrong in broken.items():
-        found += [_fault(problem, marked[number], file.path, source) for problem in wrong]
+        found += [_fault(problem, marked[number], data, file.path, source) for problem in wrong]
     names = frozenset(_name(texts[number].value) for number in broken)
     return Parsed(tuple(documents), faults.first(found), names)
 
@@ -164,10 +164,24 @@ def _not_ours(version: Value, kind: Value) -> list[Problem]:
     return [Problem(("kind",), faults.UNKNOWN_KIND, what, instead(str(kind), KINDS))]
 
 
-def _fault(problem: Problem, text: TextDocument, path: str, source: str) -> Fault:
+def _fault(problem: Problem, text: TextDocument, data: bytes, path: str, source: str) -> Fault:
     mark = _mark(text, problem.place, problem.key)
+    if problem.within != (0, 0):
+        mark = _within(mark, problem.within, data)
     what, do = (part.replace("{as written}", mark.text[:60]) for part in (problem.what, problem.do))
     return problem.code.at(path, what, do, line=mark.line, column=mark.column, source=source)
+
+
+def _within(mark: Mark, within: tuple[int, int], data: bytes) -> Mark:
+    """Return where a part of a scalar's text stands, as far as the text stands as it is written."""
+    line, column = within
+    if mark.style == "|":
+        lines = data.decode().split("\n")[mark.line :]
+        first = next((one for one in lines if one.strip()), "")
+        return replace(mark, line=mark.line + line, column=len(first) - len(first.lstrip(" ")) + column)
+    if line > 1 or mark.style == ">":
+        return mark  # lines that were folded
+    return replace(mark, column=mark.column + column - 1 + (mark.style in ("'", '"')))
 
 
 def _mark(text: TextDocument, place: Place, key: bool) -> Mark:

@@ -11,12 +11,13 @@ from tempfile import TemporaryDirectory
 
 from agent.wire.errors import Stop
 from gitops.catalog_types import Catalog
-from gitops.deciding import Decided, Fleet, Previous, decide_all
+from gitops.deciding import Decided, Fleet, Previous, decide_all, incumbents
 from gitops.intake import Intake
 from gitops.ledger import read_ledger
 from gitops.opening import FleetHome, open_repository, revisions, source_opener
 from gitops.policies import to_subject, to_workload_subject
 from placement.explain import Explanation, Summary, explain_cluster, explain_model
+from placement.scene import Scene
 from placement.types import Subject
 
 
@@ -54,7 +55,7 @@ def explain(folder: str, revision: str | None, fleet: str | None, name: str, clu
         if fleet is not None:
             repository = open_repository(FleetHome(fleet), Path(work, "fleet.git"), create=False)
             ledger = read_ledger(repository.head, (), repository.walk("decisions"))
-            previous = {key: record.chosen for key, record in ledger.records.items()}
+            previous = {key: incumbents(record) for key, record in ledger.records.items()}
             known = revisions(repository)
         intake = Intake(source_opener(folder, revision, Path(work, "sources")), known)
         taken = intake.take({}, lambda catalog: _decide(catalog, previous, now))
@@ -67,8 +68,13 @@ def explain(folder: str, revision: str | None, fleet: str | None, name: str, clu
         return Explained(tuple(explain_model(one) for one in mine))
     if cluster not in catalog.clusters:
         raise NothingToExplain(f"no cluster {cluster}", do=_near(cluster, catalog.clusters))
-    every = tuple(decided.decisions.values())
-    return Explained(tuple(explain_cluster(one, subject, cluster, every, now) for one in mine))
+    every = [(one, decided.subjects[key]) for key, one in decided.decisions.items()]
+    return Explained(
+        tuple(
+            explain_cluster(one, subject, cluster, decided.scenes.get(one.policy.name, Scene()), now, every)
+            for one in mine
+        )
+    )
 
 
 def _decide(catalog: Catalog, previous: Previous, now: datetime) -> tuple[Decided, tuple[()]]:

@@ -14,7 +14,7 @@ from gitops import changes, drafting, keeping
 from gitops.catalog_types import Catalog
 from gitops.changes import Edges, Move, Published
 from gitops.commands import Command, command_path, encode_command
-from gitops.deciding import Decided, Facts, Fleet, decide_all
+from gitops.deciding import Decided, Facts, Fleet, decide_all, hands_over, incumbents
 from gitops.decisions import DecisionRecord
 from gitops.drafting import Desk, drawn, limits
 from gitops.faults import Fault
@@ -26,20 +26,20 @@ from gitops.manners import manners
 from gitops.news import news
 from gitops.orders import Ordered, ordered
 from gitops.publish import Change, publish
-from gitops.render.entries import Rendered, render
+from gitops.render.entries import Rendered, Wanted, render
 from gitops.render.groups import Group, Stuck, groups, wanted
 from gitops.render.kept import from_overlay
 from gitops.render.overlay import PLAIN, Manner, Stamp, signed
 from gitops.rolling import Present, Rolled, roll, rollout_of, to_rollout
 from gitops.rollout_records import RolloutRecord, changed_files
 from gitops.rollout_spec import RolloutSpec
-from gitops.telling import Reports
+from gitops.telling import Reports, arrived_at
 from gitops.tree import Tree
 from placement.rollout_types import RolloutState
 from placement.types import Decision
 
-Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str], Artifact | None]
-"""(catalog, its trees, kind, name, version) → where the version's bytes are; None where it has none of its own."""
+Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str, str], Artifact | None]
+"""(catalog, its trees, kind, name, version, variant) → where its bytes are; None where it has none of its own."""
 
 _Cache = dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]]
 """What was asked to be rendered → what it was rendered from, and the result: for the next step, no longer."""
@@ -250,8 +250,13 @@ class Hub:
 
     def _decide(self, catalog: Catalog, world: World, ledger: Ledger) -> tuple[Decided, Sequence[Fault]]:
         index = self.fleet.index(catalog, world.facts)
-        previous = {name: self._decisions.get(name, record.chosen) for name, record in ledger.records.items()}
-        decided = decide_all(catalog, index, previous, world.now)
+        previous = {name: self._decisions.get(name) or incumbents(record) for name, record in ledger.records.items()}
+        arrived = {
+            name: arrived_at(record, world.reports)
+            for name, record in ledger.records.items()
+            if hands_over(catalog, name)
+        }
+        decided = decide_all(catalog, index, previous, world.now, arrived)
         return decided, (*decided.faults, *drafting.missing(catalog, ledger.protected))
 
     def _present(
@@ -283,16 +288,21 @@ class Hub:
             self._kept[digest] = known
         return known
 
-    def _render(self, taken: Taken[Decided], used: _Cache, decision: Decision, values: Mapping[str, str]) -> Rendered:
+    def _render(
+        self, taken: Taken[Decided], used: _Cache, decision: Decision, variant: str, values: Mapping[str, str]
+    ) -> Rendered:
         policy, version = decision.policy, decision.version
-        parts = taken.catalog.parts(policy.kind, policy.subject, version, policy.name)
-        key = (policy.name, policy.kind, policy.subject, version, tuple(sorted(values.items())))
+        document = policy.document
+        parts = taken.catalog.parts(policy.kind, policy.subject, version, document)
+        parts = (*parts, taken.catalog.nodes(document))
+        key = (document, policy.kind, policy.subject, version, variant, tuple(sorted(values.items())))
         known = used.get(key) or self._rendered.get(key)
         if known is not None and known[0] == parts:
             used[key] = known
             return known[1]
-        artifact = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version)
-        made = render(taken.catalog, policy.kind, policy.subject, version, policy.name, values, artifact)
+        artifact = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version, variant)
+        wanted = Wanted(policy.kind, policy.subject, version, variant, document, values)
+        made = render(taken.catalog, wanted, artifact)
         used[key] = (parts, made)
         return made
 

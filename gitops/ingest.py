@@ -40,7 +40,7 @@ class Ingest:
     open_large: OpenLarge
 
     def __call__(
-        self, catalog: Catalog, trees: Mapping[str, Tree], kind: str, name: str, version: str
+        self, catalog: Catalog, trees: Mapping[str, Tree], kind: str, name: str, version: str, variant: str = ""
     ) -> Artifact | None:
         """Return where a version's bytes are; they are brought into the store first where they stand in Git.
 
@@ -50,6 +50,7 @@ class Ingest:
             kind: ``model`` or ``workload``.
             name: of the model or workload.
             version: one of its versions.
+            variant: of the version; empty for the version itself.
 
         Raises:
             EdgeferryError: a Git LFS file cannot be fetched, or the store cannot keep it.
@@ -63,6 +64,13 @@ class Ingest:
                 else self._packed(repository, name, version, chosen.identity, chosen.content, trees)
             )
         model = catalog.models[name].versions[version]
+        form = model.variant(variant)
+        if form is not None:
+            content = model.contents.get(variant)
+            if content is not None:
+                identity = f"{model.identity} {variant}"
+                return self._packed(repository, name, f"{version}-{variant}", identity, content, trees)
+            return None if form.artifact is None else _referred(form.artifact)
         if model.content is not None:
             return self._packed(repository, name, version, model.identity, model.content, trees)
         return None if model.spec.artifact is None else _referred(model.spec.artifact)

@@ -13,9 +13,7 @@ from gitops.field_types import (
     AbsolutePath,
     Branch,
     ImageRef,
-    LabelKey,
     Labels,
-    LabelValue,
     Name,
     NameGlob,
     PublicKey,
@@ -34,7 +32,20 @@ from gitops.model_spec import ModelSpec as ModelSpec
 from gitops.model_spec import ModelVersionSpec as ModelVersionSpec
 from gitops.model_spec import Needs as Needs
 from gitops.model_spec import SelfTestSpec as SelfTestSpec
+from gitops.model_spec import VariantSpec as VariantSpec
 from gitops.model_spec import Withdrawn as Withdrawn
+from gitops.policy_spec import ClusterTerm as ClusterTerm
+from gitops.policy_spec import EvictSpec as EvictSpec
+from gitops.policy_spec import Expression as Expression
+from gitops.policy_spec import FactTerm as FactTerm
+from gitops.policy_spec import ModelSelector as ModelSelector
+from gitops.policy_spec import NodesSpec as NodesSpec
+from gitops.policy_spec import Override as Override
+from gitops.policy_spec import PreferSpec as PreferSpec
+from gitops.policy_spec import RebalanceSpec as RebalanceSpec
+from gitops.policy_spec import SpreadSpec as SpreadSpec
+from gitops.policy_spec import TaintSpec as TaintSpec
+from gitops.policy_spec import TolerationSpec as TolerationSpec
 from gitops.rollout_spec import AmountText, Duration, WindowSpec
 from gitops.rollout_spec import RolloutSpec as RolloutSpec
 from gitops.rollout_spec import WaveSpec as WaveSpec
@@ -177,7 +188,7 @@ class ModelVersion(Document):
 class ClusterSpec(Spec):
     """Settings of one cluster."""
 
-    later: ClassVar[tuple[str, ...]] = ("taints", "link")
+    later: ClassVar[tuple[str, ...]] = ("link",)
 
     connection: Literal["online", "carried"] = Field(
         default="online",
@@ -187,6 +198,7 @@ class ClusterSpec(Spec):
         default=(), description="It switches only then; restarts, repairs and returns wait for nothing. None: always."
     )
 
+    taints: tuple[TaintSpec, ...] = Field(default=(), description="What keeps placements away.")
     paused: bool = Field(default=False, description="Its published release stays as it is.")
     key: PublicKey | None = Field(
         default=None, description="Public key of its agent (`ssh-ed25519 …`), for fleets without a hub."
@@ -205,52 +217,14 @@ class Cluster(Document):
 # ---- Placement
 
 
-class Expression(Spec):
-    """One label requirement, as in Kubernetes."""
-
-    key: LabelKey = Field(description="Key of the label.", examples=["line"])
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(
-        description="`NotIn` and `DoesNotExist` hold where the key is absent."
-    )
-    values: tuple[LabelValue, ...] = Field(
-        default=(), description="At least one for `In` and `NotIn`, none for the others.", examples=[["welding"]]
-    )
-
-
-class ClusterTerm(Spec):
-    """One way to be selected; inside, everything is AND-ed."""
-
-    later: ClassVar[tuple[str, ...]] = ("facts", "expression", "runsWorkload")
-
-    names: tuple[Name, ...] | None = Field(default=None, description="Names of clusters. Left out: any.")
-    match_labels: Labels = Field(default_factory=dict, description="Labels that it must have.")
-    match_expressions: tuple[Expression, ...] = Field(default=(), description="Requirements of its labels.")
-
-
-class Override(Spec):
-    """Other values for some of the chosen clusters; the last that matches wins, key by key."""
-
-    match_labels: Labels = Field(default_factory=dict, description="Labels that the cluster must have.")
-    match_expressions: tuple[Expression, ...] = Field(default=(), description="Requirements of its labels.")
-    values: Values = Field(description="Values there, over those of the model or workload.")
-
-
 class PlacementSpec(Spec):
     """Which clusters, which version."""
 
-    later: ClassVar[tuple[str, ...]] = (
-        "models",
-        "tolerations",
-        "spread",
-        "prefer",
-        "nodes",
-        "rebalance",
-        "handover",
-        "evictOnFacts",
+    model: Name | None = Field(default=None, description="What is placed: this, `models` or `workload`.")
+    models: ModelSelector | None = Field(
+        default=None, description="What is placed: every model with these labels, each by itself."
     )
-
-    model: Name | None = Field(default=None, description="What is placed: this, or `workload`.")
-    workload: Name | None = Field(default=None, description="What is placed: this, or `model`.")
+    workload: Name | None = Field(default=None, description="What is placed: this, `model` or `models`.")
     version: VersionWish = Field(
         default="*",
         description="Exact version, range (`>=2.0 <3`), or `channel: stable`; the newest that is not withdrawn.",
@@ -258,7 +232,24 @@ class PlacementSpec(Spec):
     clusters: tuple[ClusterTerm, ...] | None = Field(
         default=None, description="Terms are OR-ed. Left out: every cluster. Empty: none."
     )
-    count: int | None = Field(default=None, ge=0, description="Take the best N. Left out: all that match.")
+    tolerations: tuple[TolerationSpec, ...] = Field(default=(), description="Taints that it puts up with.")
+    count: int | None = Field(default=None, ge=1, description="Take the best N. Left out: all that match.")
+    spread: tuple[SpreadSpec, ...] = Field(default=(), description="Even numbers over the values of labels.")
+    prefer: tuple[PreferSpec, ...] = Field(
+        default=(), description="Ranks candidates for free places; chosen clusters keep theirs."
+    )
+    rebalance: RebalanceSpec | None = Field(
+        default=None, description="Let better clusters take chosen ones' places. Left out: never."
+    )
+    evict_on_facts: EvictSpec | None = Field(
+        default=None, description="When facts may remove a chosen cluster. Left out: never."
+    )
+    handover: Literal["independent", "make-before-break"] = Field(
+        default="independent",
+        description="`make-before-break`: a cluster that is left keeps it until the one that gets it reports it"
+        " current.",
+    )
+    nodes: NodesSpec | None = Field(default=None, description="Nodes of a cluster that its pods may run on.")
     priority: int = Field(
         default=0,
         ge=-1000,

@@ -17,7 +17,9 @@ from gitops.field_types import (
     Spec,
     Values,
     Version,
+    VersionWish,
 )
+from gitops.policy_spec import Quantity
 
 
 class Withdrawn(Spec):
@@ -27,14 +29,41 @@ class Withdrawn(Spec):
     reason: str = Field(min_length=1, description="Why, in words for people.", examples=["wrong labels"])
 
 
+class AcceleratorNeed(Spec):
+    """Accelerators that it needs."""
+
+    kind: Literal["nvidia", "amd", "intel", "jetson"] | None = Field(
+        default=None, description="Which. Left out: any; then pods ask Kubernetes for none."
+    )
+    count: int = Field(default=1, ge=1, le=1024, description="How many.")
+    memory: Quantity | None = Field(default=None, description="That each must have.", examples=["8Gi"])
+
+
+class Limits(Spec):
+    """What its pods may use at most."""
+
+    memory: Quantity | None = Field(default=None, description="A pod that uses more is ended.")
+    cpu: Quantity | None = Field(default=None, description="A pod that uses more is slowed down.")
+
+
 class Needs(Spec):
-    """What a cluster must have."""
+    """What a cluster must have room for, beside everything else that is placed there."""
 
-    later: ClassVar[tuple[str, ...]] = ("memory", "disk", "accelerator", "cpu", "runtime")
-
+    memory: Quantity | None = Field(default=None, description="Main memory, on one node.", examples=["512Mi"])
+    disk: Quantity | None = Field(
+        default=None, description="Of one version; room for two is kept, as the previous one stays.", examples=["200Mi"]
+    )
+    cpu: Quantity | None = Field(default=None, description="Processors, on one node.", examples=["500m"])
+    accelerator: AcceleratorNeed | None = Field(default=None, description="Accelerators that it needs.")
     arch: tuple[Literal["amd64", "arm64", "arm", "riscv64", "ppc64le", "s390x"], ...] = Field(
         default=(), description="Architectures it runs on; empty for any."
     )
+    runtime: dict[Name, VersionWish] = Field(
+        default_factory=dict,
+        description="Versions of what must be there: fact `runtime.NAME.version`.",
+        examples=[{"containerd": ">=1.7"}],
+    )
+    limits: Limits | None = Field(default=None, description="What its pods may use at most. Left out: no limits.")
 
 
 class SelfTestSpec(Spec):
@@ -106,13 +135,28 @@ class ChartSpec(Spec):
     digest: Digest = Field(description="Of the chart's manifest.")
 
 
-class ModelVersionSpec(Spec):
-    """One version's bytes: exactly one of artifact, image, chart."""
+class VariantSpec(Spec):
+    """Another form of the version, for clusters that have no room for the first."""
 
-    later: ClassVar[tuple[str, ...]] = ("variants",)
+    later: ClassVar[tuple[str, ...]] = ("selfTest",)
+
+    name: Name = Field(description="Unique within the version.", examples=["int8"])
+    artifact: ArtifactSpec | None = Field(default=None, description="Its bytes: instead of the version's artifact.")
+    image: ImageSpec | None = Field(default=None, description="Its image: instead of the version's.")
+    needs: Needs = Field(
+        default=Needs(), description="What it needs; what is left out here is needed as the model says."
+    )
+
+
+class ModelVersionSpec(Spec):
+    """One version's bytes: exactly one of artifact, image, chart; and other forms of it."""
 
     artifact: ArtifactSpec | None = Field(default=None, description="The model's bytes, for `server` and `file`.")
     image: ImageSpec | None = Field(
         default=None, description="For `container`; for `server` and `file` an image that holds the model under `path`."
     )
     chart: ChartSpec | None = Field(default=None, description="For `chart`, which this version does not deliver yet.")
+    variants: tuple[VariantSpec, ...] = Field(
+        default=(),
+        description="Other forms of it. A cluster gets the first form that it has room for, the version itself first.",
+    )

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from agent.wire.signature import is_public_key
+from placement import fact_names, facts
 from placement.versions import parse_version, parse_wish
 
 _MAX_LABEL: Final = 63
@@ -43,6 +44,20 @@ def version_number(text: str) -> str:
 def version_wish(text: str) -> str:
     """Check an exact version, a range, or ``channel: NAME``."""
     parse_wish(text)
+    return text
+
+
+def quantity(text: str) -> str:
+    """Check a Kubernetes quantity: ``512Mi``, ``500m``, ``2``."""
+    if facts.quantity(text) is None:
+        raise ValueError(f"{text[:40]!r} is no quantity: write it like 512Mi, 1.5Gi, 500m or 2")
+    return text
+
+
+def fact_name(text: str) -> str:
+    """Check the name of a fact."""
+    if not fact_names.NAME.match(text):
+        raise ValueError(f"{text[:80]!r} is no name of a fact: write at most 63 of a-z 0-9 - _ . like memory.capacity")
     return text
 
 

@@ -14,6 +14,7 @@ from agent.wire.windows import Window, opening
 from gitops import kinds
 from gitops.catalog_types import Catalog
 from gitops.changes import Published
+from gitops.decisions import document_of
 from gitops.orders import Ordered
 from gitops.policies import to_term
 from gitops.render.entries import Rendered
@@ -160,7 +161,7 @@ def _standing(name: str, decision: Decision, index: FleetIndex, present: Present
 
 def rollout_of(catalog: Catalog, name: str) -> RolloutSpec | None:
     """Return how a decision is rolled out: the placement's word, that of the placement it follows, or the fleet's."""
-    placement = catalog.placements.get(name)
+    placement = catalog.placements.get(document_of(name))
     if placement is None:
         workload = catalog.workloads.get(name.removesuffix(".workload"))
         follows = None if workload is None else workload.document.spec.placement

@@ -238,7 +238,8 @@ class _Fold:
     def stand_alone(self, located: Located) -> None:
         document = located.document
         assert isinstance(document, kinds.ModelVersion)
-        if document.spec.artifact is not None and document.spec.artifact.path is not None:
+        artifacts = [document.spec.artifact, *(one.artifact for one in document.spec.variants)]
+        if any(one is not None and one.path is not None for one in artifacts):
             do = "move it to models/NAME/versions/VERSION/version.yaml, or give a `ref`"
             place = ("spec", "artifact", "path")
             self.note_at(faults.WRONG_FOLDER, located, place, "`path` outside a version's folder", do)

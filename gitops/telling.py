@@ -6,10 +6,24 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from agent.wire.report import EntryReport, Report
+from gitops.decisions import DecisionRecord
 from placement.rollout_types import Told
 
 Reports = Mapping[str, tuple[Report, datetime]]
 """Cluster → its newest report, and when the hub took it."""
+
+
+def arrived_at(record: DecisionRecord, reports: Reports) -> frozenset[str]:
+    """Return the clusters that others wait for and that report what they were given as current."""
+    return frozenset(
+        name
+        for name, one in record.chosen.items()
+        if one.arriving and name in reports and (one.digest, "current") in _digests(reports[name][0])
+    )
+
+
+def _digests(report: Report) -> set[tuple[str, str]]:
+    return {(one.digest, one.health) for one in report.entries}
 
 
 class Telling(Mapping[str, Told]):

@@ -71,26 +71,44 @@ def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[
         return CatalogVersion(folder.version, identity, content, spec, where=folder.path, signature=signature), []
     document = located.document
     assert isinstance(document, kinds.ModelVersion)
-    artifact = document.spec.artifact
-    if artifact is None or artifact.path is None:
+    spec = document.spec
+    wanted: list[tuple[str, Place, kinds.ArtifactSpec]] = [
+        (name, place, artifact)
+        for name, place, artifact in (
+            ("", ("spec", "artifact"), spec.artifact),
+            *((one.name, ("spec", "variants", n, "artifact"), one.artifact) for n, one in enumerate(spec.variants)),
+        )
+        if artifact is not None and artifact.path is not None
+    ]
+    if not wanted:
         return replace(registered_version(located), signature=signature), []
-    path = artifact.path.removeprefix("./").rstrip("/")
+    contents: dict[str, Content] = {}
+    missing: list[Fault] = []
+    for name, place, artifact in wanted:
+        path = (artifact.path or "").removeprefix("./").rstrip("/")
+        contents[name] = _below(tree.source, folder.path, unsigned, path)
+        if not contents[name].files:
+            do = "add it to the version's folder, or mend the path"
+            what = f"there is no {folder.path}{path}"
+            missing.append(at(tree, located, (*place, "path"), faults.MISSING_FILE, what, do))
+    if missing:
+        return None, missing
+    own = contents.pop("") if "" in contents else None
+    identity = _identity(spec, own, contents)
+    made = CatalogVersion(folder.version, identity, own, spec, where=located.where, signature=signature)
+    return replace(made, contents=contents), []
+
+
+def _below(source: str, folder: str, files: Mapping[str, File], path: str) -> Content:
+    """Return the file or folder at a path within a version's folder; no files where there is neither."""
     if path in (".", ""):
-        content = _content(tree.source, folder.path, unsigned)
-    elif path in unsigned:
-        file = unsigned[path]
+        return _content(source, folder, files)
+    if path in files:
+        file = files[path]
         root, _, name = file.path.rpartition("/")
-        content = _content(tree.source, root + "/", {name: file})
-    else:
-        below = {name.removeprefix(path + "/"): file for name, file in unsigned.items() if name.startswith(path + "/")}
-        content = _content(tree.source, f"{folder.path}{path}/", below)
-    if not content.files:
-        place = ("spec", "artifact", "path")
-        do = "add it to the version's folder, or mend the path"
-        return None, [at(tree, located, place, faults.MISSING_FILE, f"there is no {folder.path}{path}", do)]
-    identity = _identity(document.spec, content)
-    found = CatalogVersion(folder.version, identity, content, document.spec, where=located.where, signature=signature)
-    return found, []
+        return _content(source, root + "/", {name: file})
+    below = {name.removeprefix(path + "/"): file for name, file in files.items() if name.startswith(path + "/")}
+    return _content(source, f"{folder}{path}/", below)
 
 
 def registered_version(located: Located) -> CatalogVersion:
@@ -180,12 +198,17 @@ def _content(source: str, root: str, files: Mapping[str, File]) -> Content:
     return Content(source, root.rstrip("/"), tuple(file for _, file in sorted(files.items())))
 
 
-def _identity(spec: kinds.ModelVersionSpec, content: Content | None) -> str:
+def _identity(
+    spec: kinds.ModelVersionSpec, content: Content | None, contents: Mapping[str, Content] | None = None
+) -> str:
     """Return the digest over what a version is, wherever it stands."""
     value = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if content is not None:
         value.pop("artifact", None)
-    return digest(canonical({"spec": value, "files": _listed(content)}))
+    covered: dict[str, Json] = {"spec": value, "files": _listed(content)}
+    if contents:
+        covered["variants"] = {name: _listed(one) for name, one in contents.items()}
+    return digest(canonical(covered))
 
 
 def _listed(content: Content | None) -> list[Json]:

@@ -33,11 +33,12 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where something stands; line and column from 1, and the scalar as it was written."""
+    """Where something stands; line and column from 1, the scalar as it was written, and how it is quoted."""
 
     line: int
     column: int
     text: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class _Reader:
             raise Unreadable(faults.TOO_LARGE, f"more than {MAX_VALUES:,} values in one file", do, *_at(event))
         self.go_down(event, depth)
         if self.with_marks:
-            self.marks[place] = Mark(*_at(event), getattr(event, "value", ""))
+            self.marks[place] = Mark(*_at(event), getattr(event, "value", ""), getattr(event, "style", None) or "")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, depth)
         if event.anchor is None:

@@ -2,125 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from placement.index import ARCH, PLATFORM, FleetIndex
-from placement.selector import select
-from placement.types import ClusterSet, Decision, Policy, Refusal, Subject, Term
+from placement.choose import choose
+from placement.conflicts import holder_text
+from placement.evict import evicted
+from placement.handover import handed_over
+from placement.index import PLATFORM, FleetIndex
+from placement.needs import fit
+from placement.scene import Scene
+from placement.score import groups
+from placement.standing import Previous, Standing, standing
+from placement.taints import untolerated
+from placement.terms import admit
+from placement.types import ClusterSet, Decision, Policy, Refusal, Subject
 from placement.versions import parse_wish, resolve
+from placement.wording import wanted
 
 NOT_ON_HOSTS: Final = frozenset({"container", "chart"})
 """Deliveries that need Kubernetes."""
 
-Previous = Decision | Collection[str] | None
-"""The last decision, or only the names that it chose; None at first."""
+ALONE: Final = Scene()
 
 
-def decide(policy: Policy, subject: Subject, index: FleetIndex, previous: Previous, now: datetime) -> Decision:
+def decide(
+    policy: Policy, subject: Subject, index: FleetIndex, previous: Previous, now: datetime, scene: Scene = ALONE
+) -> Decision:
     """Choose the clusters for one policy and say why every other lost.
 
-    A cluster chosen before that still passes keeps its place; free places go to the first names.
+    A cluster chosen before that still passes keeps its place; free places go to the best score, then the first names.
 
     Args:
         policy: already checked against the catalog.
         subject: the model or workload that it places.
         index: all clusters of the fleet.
         previous: the last decision of this policy.
-        now: for times in policies, timezone-aware.
+        now: for the ages of facts, timezone-aware.
+        scene: what was decided before; the room in it is read and not filled.
 
     Returns:
         Every cluster exactly once: in ``chosen``, or under one reason in ``refused``.
 
     Source: filter, score, select after Open Cluster Management (docs/adr/0003-placement.md).
     """
-    del now  # no policy of this version depends on time; the place is kept for facts and tolerations
     version, fault = resolve(parse_wish(policy.version), subject)
     if fault:
         everybody = Refusal("version", fault, ClusterSet(index, index.everything))
-        return Decision(policy, "", ClusterSet(index, 0), (everybody,), policy.count or 0, fault)
-    incumbents = _incumbents(previous, index)
-    candidates, refused = _filter(policy, subject, index, incumbents)
-    chosen = _select(policy, index, candidates, incumbents)
-    if candidates != chosen:
-        text = f"{candidates.bit_count()} fit, {policy.count} wanted"
-        refused.append(Refusal("count", text, ClusterSet(index, candidates & ~chosen)))
+        refused = (everybody,) if index.everything else ()
+        return Decision(policy, "", ClusterSet(index, 0), refused, policy.count or 0, fault)
+    before = standing(previous, version, index)
+    sieve = _Sieve(index)
+    contradicted = _terms(sieve, policy, subject, index, before, now, scene)
+    _delivery_and_taints(sieve, policy, subject, index, before)
+    fitted = fit(subject.forms(version), index, scene.room, sieve.left, before.bits, before.variants)
+    for lack in fitted.lacks:
+        sieve.refuse(*lack)
+    chosen = _places(sieve, policy, subject, index, before, now, scene)
     short = 0 if policy.count is None else max(0, policy.count - chosen.bit_count())
-    return Decision(policy, version, ClusterSet(index, chosen), tuple(refused), short)
+    decision = Decision(
+        policy,
+        version,
+        ClusterSet(index, chosen),
+        tuple(sieve.refused),
+        short,
+        variants=_variants(subject, version, fitted.variants, chosen, index),
+        contradicted={name: at for name, at in contradicted.items() if chosen >> index.numbers[name] & 1},
+    )
+    return handed_over(decision, before, scene) if policy.make_before_break else decision
 
 
-def _incumbents(previous: Previous, index: FleetIndex) -> int:
-    if previous is None:
-        return 0
-    if not isinstance(previous, Decision):
-        return index.bits(previous)
-    if previous.chosen.index.ordered is index.ordered:
-        return previous.chosen.bits
-    return index.bits(previous.chosen)
+class _Sieve:
+    """The clusters that passed so far, and the refusals of the others."""
 
+    def __init__(self, index: FleetIndex) -> None:
+        self._index = index
+        self.left = index.everything
+        self.refused: list[Refusal] = []
 
-def _filter(policy: Policy, subject: Subject, index: FleetIndex, incumbents: int) -> tuple[int, list[Refusal]]:
-    """Return the clusters that may have it, and a refusal for every other."""
-    candidates = select(policy.terms, index)
-    refused: list[Refusal] = []
-
-    def refuse(code: str, text: str, bits: int) -> None:
-        nonlocal candidates
+    def refuse(self, code: str, text: str, bits: int) -> None:
+        """Take clusters out; those that are out already keep their reason."""
+        bits &= self.left
         if bits:
-            refused.append(Refusal(code, text, ClusterSet(index, bits)))
-            candidates &= ~bits
+            self.refused.append(Refusal(code, text, ClusterSet(self._index, bits)))
+            self.left &= ~bits
 
-    others = index.everything & ~candidates
-    if others:
-        code = "names" if policy.terms and all(not term.requirements for term in policy.terms) else "labels"
-        refused.append(Refusal(code, f"wanted {wanted(policy)}", ClusterSet(index, others)))
+
+def _terms(
+    sieve: _Sieve, policy: Policy, subject: Subject, index: FleetIndex, before: Standing, now: datetime, scene: Scene
+) -> dict[str, datetime]:
+    """Refuse whom the terms do not select; return since when facts contradict the places of the others."""
+    said = admit(policy.terms, wanted(policy), subject, index, scene, before.bits, now)
+    for refusal in said.refused:
+        sieve.refuse(*refusal)
+    if policy.evict_after_s is None:
+        return {}
+    contradicted, out = evicted(policy, policy.evict_after_s, said, before, index, now)
+    for text, bits in out:
+        sieve.refuse("facts", text, bits)
+    return contradicted
+
+
+def _delivery_and_taints(sieve: _Sieve, policy: Policy, subject: Subject, index: FleetIndex, before: Standing) -> None:
     if subject.delivery in NOT_ON_HOSTS:
         hosts = dict(index.known(PLATFORM)).get("host", 0)
-        refuse("delivery", f"platform host runs no {subject.delivery}s", candidates & hosts)
-    if subject.arch:
-        arches = ", ".join(sorted(subject.arch))
-        unknown = candidates & ~incumbents
-        for arch, bits in index.known(ARCH):
-            unknown &= ~bits
-            if arch not in subject.arch:
-                refuse("arch", f"arch {arch}, wanted {arches}", candidates & bits)
-        refuse("arch", f"arch is not known yet, wanted {arches}", unknown & candidates)
-    return candidates, refused
+        sieve.refuse("delivery", f"platform host runs no {subject.delivery}s", hosts)
+    for taint, bits in untolerated(index, policy.tolerations, "NoSelect"):
+        sieve.refuse("taint", f"taint {taint}", bits)
+    for taint, bits in untolerated(index, policy.tolerations, "NoSelectIfNew"):
+        sieve.refuse("taint", f"taint {taint}", bits & ~before.bits)
 
 
-def _select(policy: Policy, index: FleetIndex, candidates: int, incumbents: int) -> int:
-    """Return the chosen: incumbents first, then the first names."""
-    if policy.count is None or candidates.bit_count() <= policy.count:
-        return candidates
-    kept = index.first(candidates & incumbents, policy.count)
-    return kept | index.first(candidates & ~kept, policy.count - kept.bit_count())
+def _places(
+    sieve: _Sieve, policy: Policy, subject: Subject, index: FleetIndex, before: Standing, now: datetime, scene: Scene
+) -> int:
+    """Give away the places; refuse who is held by others, too many, or too uneven."""
+    keeping = before.bits & ~before.leaving
+    held = 0
+    for one in scene.held:
+        held |= one.chosen.bits
+    if held & sieve.left:
+        # Who would have had a place says who took it; the others are refused for the reason that they would have had.
+        wanted_places = _chosen(policy, subject, index, sieve.left, keeping, now, scene)[0]
+        for one in scene.held:
+            sieve.refuse("priority", holder_text(policy, one.policy), wanted_places & one.chosen.bits)
+    chosen, uneven = _chosen(policy, subject, index, sieve.left & ~held, keeping, now, scene)
+    others = sieve.left & ~chosen
+    fitting = sieve.left.bit_count()
+    for text, bits in uneven:
+        sieve.refuse("spread", text, bits & others)
+    sieve.refuse("count", f"{fitting} fit, {policy.count} wanted", others)
+    return chosen
 
 
-def wanted(policy: Policy) -> str:
-    """Return what a policy's terms ask for, in one line."""
-    if policy.terms is None:
-        return "any cluster"
-    if not policy.terms:
-        return "no cluster"
-    return _some([wanted_by(term) for term in policy.terms], " or ")
+def _chosen(
+    policy: Policy, subject: Subject, index: FleetIndex, candidates: int, keeping: int, now: datetime, scene: Scene
+) -> tuple[int, tuple[tuple[str, int], ...]]:
+    is_everybody = policy.count is None or candidates.bit_count() <= policy.count
+    if is_everybody and not policy.spread:
+        return candidates, ()
+    ranked = groups(policy, subject, index, scene, candidates, now)
+    firm = groups(policy, subject, index, scene, candidates, now, by_labels=True) if policy.rebalance else ()
+    choice = choose(policy, index, ranked, keeping, firm)
+    return choice.chosen, choice.uneven
 
 
-def wanted_by(term: Term) -> str:
-    """Return what one term asks for, in one line."""
-    parts = [] if term.names is None else [f"named {_some(sorted(term.names), ', ')}"]
-    for one in term.requirements:
-        match one.operator:
-            case "In":
-                parts.append(f"{one.key}={_some(one.values, '|')}")
-            case "NotIn":
-                parts.append(f"{one.key}!={_some(one.values, '|')}")
-            case "Exists":
-                parts.append(f"{one.key} exists")
-            case "DoesNotExist":
-                parts.append(f"no {one.key}")
-    return " and ".join(parts) or "any cluster"
-
-
-def _some(items: Sequence[str], joint: str) -> str:
-    return joint.join(items[:5]) + (f"{joint}{len(items) - 5} more" if len(items) > 5 else "")
+def _variants(
+    subject: Subject, version: str, fitted: Mapping[str, int], chosen: int, index: FleetIndex
+) -> dict[str, ClusterSet]:  # fmt: skip
+    if not subject.variants.get(version):
+        return {}
+    return {name: ClusterSet(index, bits & chosen) for name, bits in fitted.items() if bits & chosen}

@@ -8,10 +8,16 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal
 
-from placement.counterfactual import Change, smallest
-from placement.decide import wanted_by
-from placement.selector import matches
-from placement.types import Decision, Subject
+from placement.counterfactual import smallest
+from placement.facts import shown_failure
+from placement.needs import shown_amount
+from placement.room import amounts
+from placement.scene import Scene
+from placement.selector import fact_holds, matches
+from placement.terms import failing
+from placement.types import Decision, FactTest, Subject, Target, Term
+from placement.wording import wanted_by
+from placement.world import Change
 
 _SHOWN = 3
 
@@ -72,6 +78,7 @@ class Explanation:
 
     Attributes:
         version: that it gets where it is chosen; empty where no version fits.
+        variant: of the version; empty for the version itself.
         code: of the refusal; empty where it is chosen.
         reason: of the cluster's whole group.
         changes: the smallest change that would choose it; empty where it is chosen, or where none would.
@@ -82,6 +89,7 @@ class Explanation:
     kind: Literal["model", "workload"]
     subject: str
     version: str
+    variant: str
     chosen: bool
     code: str
     reason: str
@@ -90,7 +98,8 @@ class Explanation:
     def text(self) -> str:
         """Return one line: "turin-03: not chosen by line-eu: label line is 'packing', wanted 'welding' or 'paint'"."""
         if self.chosen:
-            return f"{self.cluster}: {self.subject} {self.version} by {self.placement}: {self.reason}"
+            version = f"{self.version} ({self.variant})" if self.variant else self.version
+            return f"{self.cluster}: {self.subject} {version} by {self.placement}: {self.reason}"
         why = "; ".join(change.text for change in self.changes) or self.reason
         return f"{self.cluster}: not chosen by {self.placement}: {why}"
 
@@ -113,16 +122,22 @@ def explain_model(decision: Decision) -> Summary:
 
 
 def explain_cluster(
-    decision: Decision, subject: Subject, cluster: str, others: Sequence[Decision], now: datetime
+    decision: Decision,
+    subject: Subject,
+    cluster: str,
+    scene: Scene,
+    now: datetime,
+    others: Sequence[tuple[Decision, Subject]] = (),
 ) -> Explanation:
     """Explain what one decision means for one cluster, with the smallest change that would choose it.
 
     Args:
-        decision: settled.
+        decision: of the step.
         subject: what it places.
         cluster: name of a cluster of its index.
-        others: all settled decisions of the step; this one may be among them.
+        scene: what was decided before it.
         now: the time that was decided for, timezone-aware.
+        others: the other decisions of the step, with what they place: they may have the room.
 
     Raises:
         KeyError: the index has no such cluster.
@@ -130,20 +145,78 @@ def explain_cluster(
     policy, target = decision.policy, decision.chosen.index.targets[cluster]
     refusal = next((one for one in decision.refused if cluster in one.clusters), None)
     if refusal is None:
-        term = next((one for one in policy.terms or () if matches(one, target)), None)
-        reason = wanted_by(term) if term else "it goes to every cluster that fits"
+        reason = _why(decision, target, now)
+    elif refusal.code == "facts":
+        reason = _which_fact(decision, cluster, now) or refusal.text
     else:
-        reason = refusal.text
+        reason = refusal.text + _holders(refusal.code, decision, cluster, others)
     # A workload that follows its models has no terms to change: the placement that it follows has.
-    is_answerable = refusal is not None and refusal.code not in ("follow", "models")
+    is_answerable = refusal is not None and refusal.code not in ("follow", "models") and cluster not in decision.chosen
+    variant = next((name for name, some in decision.variants.items() if cluster in some), "")
     return Explanation(
         cluster=cluster,
         placement=policy.name,
         kind=policy.kind,
         subject=policy.subject,
         version=decision.version,
+        variant=variant if refusal is None else "",
         chosen=refusal is None,
         code=refusal.code if refusal else "",
         reason=reason,
-        changes=smallest(decision, subject, cluster, others, now) if is_answerable else (),
+        changes=smallest(decision, subject, cluster, scene, now) if is_answerable else (),
     )
+
+
+def _why(decision: Decision, target: Target, now: datetime) -> str:
+    """Return why a cluster is chosen."""
+    if target.name in decision.leaving:
+        some = sorted(decision.arriving)
+        waiting = ", ".join(some[:_SHOWN]) + (", …" if len(some) > _SHOWN else "")
+        return f"it is left, and keeps it until it is current on {waiting}"
+    terms = [one for one in decision.policy.terms or () if matches(one, target)]
+    if not terms:
+        return "it goes to every cluster that fits"
+    whole = next((one for one in terms if not _failures(one, target, now)), None)
+    if whole is not None:
+        return wanted_by(whole)
+    return f"{wanted_by(terms[0])}; it keeps its place although {_failures(terms[0], target, now)[0]}"
+
+
+def _failures(term: Term, target: Target, now: datetime) -> list[str]:
+    found = []
+    for test in term.facts:
+        holds = fact_holds(test, target, now)
+        if holds is None:
+            found.append(f"{test.name} is not known, or old")
+        elif not holds:
+            found.append(_failure(test, target))
+    return found
+
+
+def _failure(test: FactTest, target: Target) -> str:
+    return shown_failure(test, target.facts[test.name][0])
+
+
+def _which_fact(decision: Decision, cluster: str, now: datetime) -> str:
+    """Return which fact keeps one cluster out, with its own value."""
+    index = decision.chosen.index
+    bit = 1 << index.numbers[cluster]
+    for term in decision.policy.terms or ():
+        if matches(term, index.targets[cluster]):
+            for test in term.facts:
+                for text, _ in failing(test, index, now, bit):
+                    return text
+    return ""
+
+
+def _holders(code: str, decision: Decision, cluster: str, others: Sequence[tuple[Decision, Subject]]) -> str:
+    """Return who has the room that is lacking: "; letters has 2Gi"."""
+    found = []
+    for other, subject in others:
+        if cluster in other.chosen and other.policy.name != decision.policy.name and other.version:
+            variant = next((name for name, some in other.variants.items() if cluster in some), "")
+            forms = subject.forms(other.version)
+            form = next((one for one in forms if one.name == variant), forms[0])
+            sizes = [shown_amount(word, amount) for word, _, amount in amounts(form.needs) if word == code]
+            found += [f"{subject.name} has {size}" for size in sizes[:1]]
+    return f"; {', '.join(found)}" if found else ""

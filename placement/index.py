@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from itertools import compress, islice
 from typing import Final
 
-from placement.postings import Posting, as_bits, bits_of, flags, posting, with_number, without_number
-from placement.types import Target
+from placement.measures import Measures
+from placement.postings import Posting, as_bits, bits_of, flags, moved, posting
+from placement.types import Taint, Target
 
 ARCH: Final = "arch"
 PLATFORM: Final = "platform"
@@ -40,6 +41,8 @@ class FleetIndex:
         values: label key → value → the clusters that have it.
         keys: label key → bits of the clusters that have it.
         facts: ``arch`` and ``platform`` → value → the clusters that have it, from label or fact.
+        taints: taint → the clusters that have it.
+        measures: what is derived of all other facts, as policies ask for it.
     """
 
     ordered: tuple[str, ...] = ()
@@ -49,6 +52,8 @@ class FleetIndex:
     values: Values = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=dict)
     facts: Values = field(default_factory=dict)
+    taints: Mapping[Taint, Posting] = field(default_factory=dict)
+    measures: Measures = field(default_factory=Measures, repr=False)
 
     @classmethod
     def build(cls, targets: Iterable[Target]) -> FleetIndex:
@@ -57,6 +62,7 @@ class FleetIndex:
         ordered = tuple(sorted(by_name))
         labels: dict[str, dict[str, list[int]]] = {}
         facts: dict[str, dict[str, list[int]]] = {fact: {} for fact in _OUTRANKING}
+        taints: dict[Taint, list[int]] = {}
         for number, name in enumerate(ordered):
             for key, value in by_name[name].labels.items():
                 labels.setdefault(key, {}).setdefault(value, []).append(number)
@@ -64,6 +70,8 @@ class FleetIndex:
                 value = known_value(by_name[name], fact)
                 if value:
                     values.setdefault(value, []).append(number)
+            for taint in dict.fromkeys(by_name[name].taints):
+                taints.setdefault(taint, []).append(number)
         return cls(
             ordered=ordered,
             numbers={name: number for number, name in enumerate(ordered)},
@@ -72,6 +80,8 @@ class FleetIndex:
             values=_postings(labels, len(ordered)),
             keys={key: bits_of([n for some in values.values() for n in some]) for key, values in labels.items()},
             facts=_postings(facts, len(ordered)),
+            taints={taint: posting(found, len(ordered)) for taint, found in taints.items()},
+            measures=Measures(tuple(by_name[name] for name in ordered)),
         )
 
     def with_changes(self, changed: Iterable[Target], removed: Collection[str] = ()) -> FleetIndex:
@@ -94,8 +104,14 @@ class FleetIndex:
             return FleetIndex.build(targets.values())
         labels: _Moves = {}
         facts: _Moves = {}
+        taints: list[tuple[int, Taint | None, Taint | None]] = []
+        changes: list[tuple[int, Target, Target]] = []
         for name, target in news.items():
             before = self.targets[name]
+            changes.append((self.numbers[name], before, target))
+            old, new = set(before.taints), set(target.taints)
+            taints += [(self.numbers[name], taint, None) for taint in old - new]
+            taints += [(self.numbers[name], None, taint) for taint in new - old]
             for key in before.labels.keys() | target.labels.keys():
                 _note(labels, key, self.numbers[name], before.labels.get(key), target.labels.get(key))
             for fact in _OUTRANKING:
@@ -114,6 +130,8 @@ class FleetIndex:
             values=_moved(self.values, labels, len(targets)),
             keys=_moved_keys(self.keys, labels),
             facts=_moved(self.facts, facts, len(targets)),
+            taints=moved(self.taints, taints, len(targets)),
+            measures=self.measures.with_changes(changes),
         )
 
     def having(self, key: str, value: str) -> int:
@@ -164,17 +182,7 @@ def _note(moves: _Moves, key: str, number: int, old: str | None, new: str | None
 
 
 def _moved(table: Values, moves: _Moves, size: int) -> Values:
-    after = dict(table)
-    for key, some in moves.items():
-        values = dict(after.get(key, {}))
-        for number, old, new in some:
-            if old is not None:
-                values[old] = without_number(values[old], number, size)
-                if not values[old]:
-                    del values[old]
-            if new is not None:
-                values[new] = with_number(values.get(new, ()), number, size)
-        after[key] = values
+    after = {**table, **{key: moved(table.get(key, {}), some, size) for key, some in moves.items()}}
     return {key: values for key, values in after.items() if values}
 
 

@@ -10,11 +10,12 @@ Source: the array and bitmap containers of Roaring bitmaps.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from itertools import compress
-from typing import Final
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, count, islice
+from typing import Final, TypeVar
 
 Posting = int | tuple[int, ...]
+V = TypeVar("V", bound=Hashable)
 
 _DENSE: Final = 64
 """One cluster in so many is where bits become smaller than a tuple of 8-byte references."""
@@ -49,6 +50,25 @@ def without_number(found: Posting, number: int, size: int) -> Posting:
     return found[:place] + found[place + 1 :]
 
 
+def moved(table: Mapping[V, Posting], moves: Iterable[tuple[int, V | None, V | None]], size: int) -> dict[V, Posting]:
+    """Return value → posting after some clusters' values changed.
+
+    Args:
+        table: before.
+        moves: cluster number, the value that it loses, the value that it gets; None for none.
+        size: of the fleet.
+    """
+    after = dict(table)
+    for number, old, new in moves:
+        if old is not None:
+            after[old] = without_number(after[old], number, size)
+            if not after[old]:
+                del after[old]
+        if new is not None:
+            after[new] = with_number(after.get(new, ()), number, size)
+    return after
+
+
 def bits_of(numbers: Collection[int]) -> int:
     """Return numbers as bits."""
     if not numbers:
@@ -57,6 +77,11 @@ def bits_of(numbers: Collection[int]) -> int:
     for number in numbers:
         octets[number >> 3] |= 1 << (number & 7)
     return int.from_bytes(octets, "little")
+
+
+def numbers_of(found: int, most: int | None = None) -> Iterator[int]:
+    """Yield the numbers of some bits, ascending; the first ``most``."""
+    return islice(compress(count(), flags(found)), most)
 
 
 def flags(found: int) -> bytes:

@@ -14,8 +14,10 @@ from agent.wire.model_signature import REQUIREMENT
 from agent.wire.release import Artifact, Entry, ModelUse, Runtime, SelfTest, encode_entry, with_digest
 from gitops import kinds, manifests
 from gitops.catalog_types import Catalog, CatalogModel, CatalogWorkload, WorkloadVersion
+from gitops.policies import merged_needs
 from gitops.render import kubernetes
 from gitops.render.mounts import mounted
+from gitops.render.resources import pod_parts, resources
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,49 +53,56 @@ class NotRunnable(Stop):
     code = "EF3020"
 
 
-def render(
-    catalog: Catalog,
-    kind: str,
-    name: str,
-    version: str,
-    placement: str,
-    values: Mapping[str, str],
-    artifact: Artifact | None,
-) -> Rendered:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be rendered.
+
+    Attributes:
+        kind: ``model`` or ``workload``.
+        name: of the model or workload.
+        version: one of its versions.
+        variant: of the version; empty for the version itself.
+        placement: name of the placement that chose it.
+        values: overrides, over its own values.
+    """
+
+    kind: str
+    name: str
+    version: str
+    variant: str
+    placement: str
+    values: Mapping[str, str]
+
+
+def render(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
     """Render one model or workload version.
 
     Args:
         catalog: checked, so that no reference dangles.
-        kind: ``model`` or ``workload``.
-        name: of the model or workload.
-        version: one of its versions.
-        placement: name of the placement that chose it.
-        values: overrides, over its own values.
+        wanted: what.
         artifact: where its bytes are; None where it has none of its own.
 
     Raises:
         NotRunnable: the delivery cannot run what the version holds.
     """
-    make = _model if kind == "model" else _workload
-    return make(catalog, name, version, placement, values, artifact)
+    return (_model if wanted.kind == "model" else _workload)(catalog, wanted, artifact)
 
 
-def _model(
-    catalog: Catalog, name: str, version: str, placement: str, values: Mapping[str, str], artifact: Artifact | None
-) -> Rendered:
-    found = catalog.models[name]
-    spec, wanted = found.document.spec, found.versions[version].spec
-    image = wanted.image
+def _model(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
+    found = catalog.models[wanted.name]
+    spec, version = found.document.spec, found.versions[wanted.version]
+    form = version.variant(wanted.variant)
+    image = version.spec.image if form is None else form.image
     entry = Entry(
         kind="model",
-        name=name,
-        version=version,
+        name=wanted.name,
+        version=wanted.version,
         delivery=spec.delivery,
-        placement=placement,
+        placement=wanted.placement,
         namespace=spec.namespace,
         artifacts=() if artifact is None else (artifact,),
         images=() if image is None else (f"{image.ref}@{image.digest}",),
-        values={**spec.values, **values},
+        values={**spec.values, **wanted.values},
         switch=spec.switch,
         runtime=None if spec.runtime is None else _runtime(spec.runtime, catalog.runtimes[spec.runtime].spec),
     )
@@ -101,36 +110,43 @@ def _model(
     if spec.self_test is not None:
         entry, files = _self_test(entry, found, spec.self_test)
     if artifact is not None:
-        signature = found.versions[version].signature
-        if catalog.must_be_signed(placement):
-            if not signature:
-                raise UnsignedVersion(
-                    f"model {name} {version} has no model.sig, and placement {placement} wants one",
-                    where=found.versions[version].where,
-                    do="sign it: `edgeferry model sign`, and commit model.sig beside the version's files",
-                )
-            entry = replace(entry, requires=(*entry.requires, REQUIREMENT))
-        if signature:
-            files[f"{entry.directory}/{SIGNATURE}"] = signature
-    return _rendered(entry, files, _model_objects(catalog, found, version, entry))
+        entry, files = _signed(catalog, wanted, entry, files)
+    needs = spec.needs if form is None else merged_needs(form.needs, spec.needs)
+    ask = kubernetes.Ask(resources(needs), pod_parts(needs, catalog.nodes(wanted.placement)))
+    return _rendered(entry, files, _model_objects(catalog, found, wanted, entry, ask))
 
 
-def _workload(
-    catalog: Catalog, name: str, version: str, placement: str, values: Mapping[str, str], artifact: Artifact | None
-) -> Rendered:
-    found: CatalogWorkload = catalog.workloads[name]
+def _signed(catalog: Catalog, wanted: Wanted, entry: Entry, files: dict[str, bytes]) -> tuple[Entry, dict[str, bytes]]:
+    """Return a model's entry and files with its version's signature; a variant has none of its own."""
+    version = catalog.models[wanted.name].versions[wanted.version]
+    signature = b"" if wanted.variant else version.signature
+    if catalog.must_be_signed(wanted.placement):
+        if not signature:
+            form = f" variant {wanted.variant}" if wanted.variant else ""
+            what = f"model {wanted.name} {wanted.version}{form} has no model.sig"
+            raise UnsignedVersion(
+                f"{what}, and placement {wanted.placement} wants one",
+                where=version.where,
+                do="sign it: `edgeferry model sign`, and commit model.sig beside the version's files",
+            )
+        entry = replace(entry, requires=(*entry.requires, REQUIREMENT))
+    return entry, files | ({f"{entry.directory}/{SIGNATURE}": signature} if signature else {})
+
+
+def _workload(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
+    found: CatalogWorkload = catalog.workloads[wanted.name]
     spec = found.document.spec
-    chosen: WorkloadVersion = found.versions[version]
+    chosen: WorkloadVersion = found.versions[wanted.version]
     host = spec.host
     entry = Entry(
         kind="workload",
-        name=name,
-        version=version,
+        name=wanted.name,
+        version=wanted.version,
         delivery="manifests",
-        placement=placement,
+        placement=wanted.placement,
         namespace=spec.namespace,
         artifacts=() if artifact is None else (artifact,),
-        values={**spec.values, **values},
+        values={**spec.values, **wanted.values},
         runtime=None
         if host is None
         else Runtime(
@@ -154,22 +170,26 @@ def _workload(
 
 
 def _model_objects(
-    catalog: Catalog, found: CatalogModel, version: str, entry: Entry
+    catalog: Catalog, found: CatalogModel, wanted: Wanted, entry: Entry, ask: kubernetes.Ask
 ) -> Iterable[tuple[str, kubernetes.Object]]:
     spec = found.document.spec
-    chosen = found.versions[version]
+    version = found.versions[wanted.version]
+    form = version.variant(wanted.variant)
     if spec.delivery == "server":
         assert spec.runtime is not None
         runtime = catalog.runtimes[spec.runtime].spec
         if runtime.image is None:
             return []
         served = Runtime(spec.runtime, runtime.image, runtime.port, runtime.protocol, runtime.path, runtime.args)
-        path = chosen.spec.image.path if chosen.spec.image is not None else ""
-        return _named(kubernetes.server(entry, served, _one_file(chosen.content), path))
+        image = version.spec.image if form is None else form.image
+        content = version.content if form is None else version.contents.get(form.name)
+        path = image.path if image is not None else ""
+        return _named(kubernetes.server(entry, served, _one_file(content), path, ask))
     if spec.delivery == "container":
         if not entry.images:
-            raise NotRunnable(f"model {entry.name} {version} has no image", where=chosen.where, do="set spec.image")
-        return _named(kubernetes.container(entry, spec.port or 0))
+            what = f"model {entry.name} {wanted.version} has no image"
+            raise NotRunnable(what, where=version.where, do="set spec.image")
+        return _named(kubernetes.container(entry, spec.port or 0, ask))
     return []
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.wire.errors import EdgeferryError
 from gitops import kinds
 from gitops.catalog_types import Catalog
-from gitops.policies import to_term
+from gitops.policies import to_subject, to_term
 from gitops.render.entries import Rendered
 from placement.index import FleetIndex
 from placement.selector import select
@@ -36,14 +36,17 @@ class Stuck:
     clusters: ClusterSet
 
 
-Render = Callable[[Decision, Mapping[str, str]], Rendered]
-"""Renders a decision's subject with overriding values; a second call with equal arguments returns the same object."""
+Render = Callable[[Decision, str, Mapping[str, str]], Rendered]
+"""Renders a variant of a decision's subject with overriding values.
+
+A second call with equal arguments returns the same object.
+"""
 
 
 def groups(
     catalog: Catalog, decisions: Mapping[str, Decision], index: FleetIndex, render: Render
 ) -> tuple[list[Group], list[Stuck]]:
-    """Split every decision by the overrides that its clusters match, and render each part.
+    """Split every decision by variants and by the overrides that its clusters match, and render each part.
 
     What cannot be rendered (bytes that cannot be fetched, a version with nothing to run) sticks by itself.
     """
@@ -51,15 +54,28 @@ def groups(
     for name, decision in decisions.items():
         if not decision.chosen.bits:
             continue
-        placement = catalog.placements.get(name)
+        placement = catalog.placements.get(decision.policy.document)
         overrides = () if placement is None else placement.spec.overrides
-        for bits, values in _parts(decision.chosen.bits, overrides, index):
-            clusters = ClusterSet(index, bits)
-            try:
-                found.append(Group(name, render(decision, values), clusters))
-            except EdgeferryError as fault:
-                stuck.append(Stuck(name, fault, clusters))
+        for variant, some in _variants(catalog, decision, decision.chosen.bits):
+            for bits, values in _parts(some, overrides, index):
+                clusters = ClusterSet(index, bits)
+                try:
+                    found.append(Group(name, render(decision, variant, values), clusters))
+                except EdgeferryError as fault:
+                    stuck.append(Stuck(name, fault, clusters))
     return found, stuck
+
+
+def _variants(catalog: Catalog, decision: Decision, moving: int) -> list[tuple[str, int]]:
+    """Return every variant with its clusters; those that have none get the first form of the version."""
+    if not decision.variants:
+        return [("", moving)]
+    forms = to_subject(catalog.models[decision.policy.subject]).forms(decision.version)
+    found = [(name, one.bits & moving) for name, one in decision.variants.items()]
+    rest = moving
+    for _, bits in found:
+        rest &= ~bits
+    return [(name, bits) for name, bits in (*found, (forms[0].name, rest)) if bits]
 
 
 def wanted(found: Sequence[Group], index: FleetIndex) -> dict[str, tuple[Rendered, ...]]:

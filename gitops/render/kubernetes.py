@@ -6,6 +6,7 @@ Pods do not carry the placement's or the version's name, so that renaming a plac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -21,7 +22,23 @@ VERSION: Final = "edgeferry.dev/version"
 Object = dict[str, Any]
 
 
-def server(entry: Entry, runtime: Runtime, model_file: str, image_path: str) -> list[Object]:
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What pods ask for.
+
+    Attributes:
+        resources: requests and limits of the container; empty for none.
+        pod: further fields of the pod's spec: where it may run.
+    """
+
+    resources: Object = field(default_factory=dict)
+    pod: Object = field(default_factory=dict)
+
+
+NOTHING: Final = Ask()
+
+
+def server(entry: Entry, runtime: Runtime, model_file: str, image_path: str, ask: Ask = NOTHING) -> list[Object]:
     """Return Deployment and Service of a model behind an inference server.
 
     Args:
@@ -29,6 +46,7 @@ def server(entry: Entry, runtime: Runtime, model_file: str, image_path: str) -> 
         runtime: the inference server; ``command`` is its container arguments, placeholders still in them.
         model_file: the one file of the artifact, relative; empty for a directory.
         image_path: the model's directory within the entry's image; empty where an artifact holds it.
+        ask: what its pods ask for.
     """
     mount = f"/models/{entry.name}"
     model = f"{mount}/{model_file}" if model_file else mount
@@ -49,10 +67,10 @@ def server(entry: Entry, runtime: Runtime, model_file: str, image_path: str) -> 
         container["volumeMounts"][0]["subPath"] = image_path.strip("/")
     else:
         volume = {"name": "model", "hostPath": {"path": _store_path(entry.artifacts[0]), "type": "Directory"}}
-    return [_deployment(entry, container, [volume]), _service(entry, runtime.port)]
+    return [_deployment(entry, container, [volume], ask), _service(entry, runtime.port)]
 
 
-def container(entry: Entry, port: int) -> list[Object]:
+def container(entry: Entry, port: int, ask: Ask = NOTHING) -> list[Object]:
     """Return the Deployment of an image, and its Service where it listens."""
     running: Object = {
         "name": "model",
@@ -61,11 +79,11 @@ def container(entry: Entry, port: int) -> list[Object]:
         "securityContext": _CONFINED,
     }
     if not port:
-        return [_deployment(entry, running, [])]
+        return [_deployment(entry, running, [], ask)]
     running["ports"] = [{"name": "http", "containerPort": port}]
     running["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
     running["lifecycle"] = _LEAVING
-    return [_deployment(entry, running, []), _service(entry, port)]
+    return [_deployment(entry, running, [], ask), _service(entry, port)]
 
 
 def labelled(manifest: Object, entry: Entry) -> Object:
@@ -111,7 +129,9 @@ _LEAVING: Final = {"preStop": {"sleep": {"seconds": 5}}}
 """A pod that goes serves on until no node sends it requests any more: without this an update loses some."""
 
 
-def _deployment(entry: Entry, container: Object, volumes: list[Object]) -> Object:
+def _deployment(entry: Entry, container: Object, volumes: list[Object], ask: Ask) -> Object:
+    if ask.resources:
+        container = {**container, "resources": ask.resources}
     selector = {f"edgeferry.dev/{entry.kind}": entry.name}
     return {
         "apiVersion": "apps/v1",
@@ -125,7 +145,12 @@ def _deployment(entry: Entry, container: Object, volumes: list[Object]) -> Objec
             else {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
                 "metadata": {"labels": selector},
-                "spec": {"automountServiceAccountToken": False, "containers": [container], "volumes": volumes},
+                "spec": {
+                    "automountServiceAccountToken": False,
+                    "containers": [container],
+                    "volumes": volumes,
+                    **ask.pod,
+                },
             },
         },
     }

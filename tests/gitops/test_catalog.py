@@ -14,8 +14,8 @@ from gitops.catalog import Cache, SourceDocuments, merge, read
 from gitops.catalog_types import Catalog
 from gitops.faults import FaultyCatalog
 from gitops.names import fits
-from gitops.policies import to_policy, to_subject, to_target, to_term, to_workload_subject
-from placement.types import Policy, Requirement, Subject, Term
+from gitops.policies import to_policies, to_subject, to_target, to_term, to_workload_subject
+from placement.types import Needs, Policy, Requirement, Subject, Term
 from tests.gitops.trees import API, Bytes, document, model, tree
 
 DIGEST = "sha256:" + "a" * 64
@@ -345,12 +345,14 @@ def test_documents_become_placements_values() -> None:
     catalog = catalog_of(read_once(files))
     labels = (Requirement("x", "In", ("y",)), Requirement("y", "In", ("z",)), Requirement("k", "NotIn", ("v",)))
     terms = (Term(frozenset({"a", "b"})), Term(None, labels))
-    assert to_policy(catalog.placements["p"]) == Policy("p", "model", "digits", "channel: stable", terms, 3, 7)
+    assert to_policies(catalog.placements["p"], catalog) == [
+        Policy("p", "model", "digits", "channel: stable", terms, 3, 7)
+    ]
     assert to_term(kinds.Override(match_labels={"a": "b"}, values={"c": "d"})) == Term(
         None, (Requirement("a", "In", ("b",)),)
     )
     assert to_subject(catalog.models["digits"]) == Subject(
-        "model", "digits", {"1.0.0": "", "2.0.0": ""}, {"stable": "1.0.0"}, frozenset({"arm64"}), "file"
+        "model", "digits", {"1.0.0": "", "2.0.0": ""}, {"stable": "1.0.0"}, Needs(arch=frozenset({"arm64"})), {}, "file"
     )
     assert to_workload_subject(catalog.workloads["w"]).versions == {"1.0.0": ""}
     assert to_target(catalog.clusters["a"], {}).labels == {"x": "y"}
@@ -359,7 +361,8 @@ def test_documents_become_placements_values() -> None:
 def test_no_clusters_is_every_cluster_and_an_empty_list_is_none() -> None:
     def terms(clusters: str) -> tuple[Term, ...] | None:
         files = model("m", "1.0.0") | {"p.yaml": document("Placement", "p", f"{{model: m{clusters}}}")}
-        return to_policy(catalog_of(read_once(files)).placements["p"]).terms
+        catalog = catalog_of(read_once(files))
+        return to_policies(catalog.placements["p"], catalog)[0].terms
 
     assert terms("") is None
     assert terms(", clusters: []") == ()

@@ -6,15 +6,26 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from placement.decide import decide
 from placement.index import FleetIndex
 from placement.selector import matches
-from placement.types import Decision, Policy, Requirement, Subject, Target, Term
+from placement.types import Decision, Incumbent, Needs, Policy, Requirement, Subject, Target, Term
 from tests.placement import naive
-from tests.placement.worlds import NAMES, NOW, fleets, index_of, policies, subjects, targets
+from tests.placement.worlds import (
+    NAMES,
+    NOW,
+    Around,
+    arounds,
+    fleets,
+    index_of,
+    policies,
+    previous,
+    subjects,
+    targets,
+)
 
 previous_names = st.frozensets(st.sampled_from((*NAMES, "gone")))
 DIGITS = Subject("model", "digits", {"1.0.0": "", "2.0.0": ""})
@@ -34,24 +45,29 @@ def said(decision: Decision) -> object:
     return decision.version, list(decision.chosen), refused, decision.short, decision.fault
 
 
-@given(policies(), subjects(), fleets(), previous_names)
+@given(policies(), subjects(), fleets(), previous(), arounds())
 def test_every_cluster_is_chosen_or_refused_exactly_once(
-    one: Policy, subject: Subject, fleet: list[Target], previous: frozenset[str]
+    one: Policy, subject: Subject, fleet: list[Target], before: dict[str, Incumbent], around: Around
 ) -> None:
-    decision = decide(one, subject, index_of(fleet), previous, NOW)
+    index = index_of(fleet)
+    decision = decide(one, subject, index, before, NOW, around.scene(index))
     counted = Counter(decision.chosen) + Counter(name for refusal in decision.refused for name in refusal.clusters)
     assert counted == Counter(target.name for target in fleet)
-    assert all(refusal.text and refusal.code and refusal.clusters.bits for refusal in decision.refused) or not fleet
+    assert all(refusal.text and refusal.code and refusal.clusters.bits for refusal in decision.refused)
 
 
-@given(policies(), subjects(), fleets(), previous_names)
+@settings(max_examples=500)
+@given(policies(), subjects(), fleets(), previous(), arounds())
 def test_the_index_decides_what_a_plain_loop_decides(
-    one: Policy, subject: Subject, fleet: list[Target], previous: frozenset[str]
+    one: Policy, subject: Subject, fleet: list[Target], before: dict[str, Incumbent], around: Around
 ) -> None:
-    decision = decide(one, subject, index_of(fleet), previous, NOW)
-    version, chosen, codes = naive.decide(one, subject, fleet, previous)
-    assert (decision.version, list(decision.chosen)) == (version, chosen)
-    assert naive.codes_of(decision) == codes
+    index = index_of(fleet)
+    decision = decide(one, subject, index, before, NOW, around.scene(index))
+    plain = naive.Plain(one, subject, fleet, before, around)
+    assert (decision.version, list(decision.chosen)) == (plain.version, plain.chosen)
+    assert naive.codes_of(decision) == plain.codes
+    if subject.variants.get(decision.version):
+        assert naive.variants_of(decision) == {name: plain.variants[name] for name in plain.chosen}
 
 
 @given(policies(), subjects(), fleets(), fleets(), previous_names)
@@ -104,9 +120,9 @@ def test_incumbents_keep_their_place_when_others_are_relabelled(
 @given(policies(), subjects(), fleets())
 def test_deciding_again_changes_nothing(one: Policy, subject: Subject, fleet: list[Target]) -> None:
     first = decide(one, subject, index_of(fleet), None, NOW)
-    for previous in (first, list(first.chosen)):
-        assert said(decide(one, subject, first.chosen.index, previous, NOW)) == said(first)
-        assert said(decide(one, subject, index_of(fleet), previous, NOW)) == said(first)
+    for before in (first, first.incumbents()):
+        assert said(decide(one, subject, first.chosen.index, before, NOW)) == said(first)
+        assert said(decide(one, subject, index_of(fleet), before, NOW)) == said(first)
 
 
 @given(policies(), subjects(), fleets(), previous_names)
@@ -136,7 +152,7 @@ def test_an_incumbent_that_no_longer_fits_makes_room() -> None:
 
 
 def test_an_incumbent_keeps_its_place_while_its_architecture_is_unknown() -> None:
-    subject = replace(DIGITS, arch=frozenset({"amd64"}))
+    subject = replace(DIGITS, needs=Needs(arch=frozenset({"amd64"})))
     index = index_of([Target("old"), Target("new"), Target("arm", facts={"arch": ("arm64", NOW)})])
     decision = decide(policy(), subject, index, ["old", "arm"], NOW)
     assert list(decision.chosen) == ["old"]
