@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,3 +95,16 @@ def until_answer(site: Site, address: str, wanted: str = "", limit_s: float = 60
             last = repr(error)
         time.sleep(0.05)
     raise TimeoutError(f"http://{address}/ at {site.name} does not answer {wanted}: {last}")
+
+
+def until(so: Callable[[], object], limit_s: float = 60.0) -> None:
+    """Poll until it is so.
+
+    Raises:
+        TimeoutError: it is not in time.
+    """
+    deadline = time.monotonic() + limit_s
+    while not so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {limit_s} s")
+        time.sleep(0.05)

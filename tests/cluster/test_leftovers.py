@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster import cgroups, processes, testbed
 from tests.cluster.fixtures import nodes_or_skip
-from tests.cluster.test_pods import until
+from tests.cluster.probe import until
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]

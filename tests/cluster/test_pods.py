@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster import cgroups, images, probe
+from tests.cluster.probe import until
 from tests.cluster.site import Site
 from tests.cluster.testbed import Testbed
 
@@ -24,13 +23,6 @@ def site(request: pytest.FixtureRequest) -> Site:
     found = request.getfixturevalue(f"{request.param.replace('-', '_')}_site")
     assert isinstance(found, Site)
     return found
-
-
-def until(so: Callable[[], object], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def pod(namespace: str, image: str, **spec: Any) -> dict[str, Any]:

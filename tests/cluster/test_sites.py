@@ -13,8 +13,8 @@ import pytest
 
 from tests.cluster import addresses, memory, probe
 from tests.cluster.node import Node
+from tests.cluster.probe import until
 from tests.cluster.site import Site
-from tests.cluster.test_pods import until
 from tests.cluster.testbed import Testbed
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(300)]

@@ -216,12 +216,15 @@ def remove_dead(folder: Path) -> list[str]:
     """Remove the test beds in a folder whose owner is gone; return their names."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     removed = []
-    with (folder / "lock").open("w") as lock:
+    lock = os.open(folder, os.O_RDONLY)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for bed in find(folder):
             if bed.owner and not processes.is_alive(bed.owner):
                 bed.destroy()
                 removed.append(bed.folder.name)
+    finally:
+        os.close(lock)
     return removed
 
 
