@@ -99,6 +99,7 @@ KINE: Final = Part(
     ("-trimpath", "-ldflags", "-s -w"),
     environment={**_STATIC, "CGO_ENABLED": "1"},
 )
+COREDNS: Final = Part("coredns", ("coredns",), "2 minutes", ("-trimpath", "-ldflags", "-s -w"), packages=".")
 
 
 def helm(architecture: str) -> Part:
@@ -113,7 +114,7 @@ def helm(architecture: str) -> Part:
     )
 
 
-PARTS: Final = {part.name: part for part in (KUBECLUSTER, NODE, KINE, helm("amd64"), helm("arm64"))}
+PARTS: Final = {part.name: part for part in (KUBECLUSTER, NODE, COREDNS, KINE, helm("amd64"), helm("arm64"))}
 
 
 def cache_root() -> Path:

@@ -122,6 +122,25 @@ def scheduler(cluster: ControlPlane) -> list[str]:
     ]
 
 
+def dns(cluster: ControlPlane) -> list[str]:
+    """Of the cluster's name server, on the first node's address."""
+    return [str(cluster.dns), "-conf", str(cluster.folder / "Corefile")]
+
+
+def corefile(cluster: ControlPlane) -> str:
+    """Return the name server's configuration: names of Services, and nothing beyond the cluster."""
+    return f"""cluster.local in-addr.arpa {{
+    bind {cluster.address}
+    errors
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {cluster.inside_kubeconfig}
+        ttl 5
+    }}
+    cache 5
+}}
+"""
+
+
 def _as(cluster: ControlPlane, who: str) -> list[str]:
     kubeconfig = cluster.folder / f"{who}.kubeconfig"
     options = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")

@@ -36,6 +36,8 @@ class ControlPlane:
         services: network of the Services.
         nodes: it runs in the network namespace that its folder holds, with a scheduler and what kubelets need.
         kine: the binary of the datastore; None for etcd.
+        dns: the binary of the name server; None for a cluster without.
+        k3s: the binary that its nodes run in place of the components here; None for a cluster that is not K3s.
     """
 
     folder: Path
@@ -50,6 +52,8 @@ class ControlPlane:
     services: str = SERVICES
     nodes: bool = False
     kine: Path | None = None
+    dns: Path | None = None
+    k3s: Path | None = None
 
     @property
     def url(self) -> str:
@@ -88,7 +92,9 @@ def create(folder: Path, binary: Path, *, controllers: bool, dies_with_us: bool)
 
 def save(cluster: ControlPlane) -> None:
     """Write certificates, kubeconfigs and settings into its folder; nothing is started."""
-    _certificates(cluster)
+    if not cluster.k3s:
+        _certificates(cluster)
+        write_kubeconfigs(cluster)
     (cluster.folder / _INFO).write_text(json.dumps(asdict(cluster), default=str, indent=2))
 
 
@@ -99,19 +105,22 @@ def load(folder: Path) -> ControlPlane:
         FileNotFoundError: there is none.
     """
     values = json.loads((folder / _INFO).read_text())
-    paths = {name: Path(values[name]) for name in ("folder", "binary", "kine") if values.get(name)}
+    paths = {name: Path(values[name]) for name in ("folder", "binary", "kine", "dns", "k3s") if values.get(name)}
     return ControlPlane(**{**values, **paths})
 
 
 def start(cluster: ControlPlane) -> None:
     """Start what does not run, and wait until it is ready."""
     begin(cluster)
-    start_api_server(cluster)
-    start_controllers(cluster)
+    if not cluster.k3s:
+        start_api_server(cluster)
+        start_controllers(cluster)
 
 
 def begin(cluster: ControlPlane) -> None:
-    """Start datastore and API server, unless they run, and do not wait."""
+    """Start datastore and API server, unless they run, and do not wait. K3s has them in its first node."""
+    if cluster.k3s:
+        return
     if cluster.kine:
         (cluster.folder / "server" / "db").mkdir(parents=True, exist_ok=True)
         _start(cluster, "kine", components.kine(cluster))
@@ -127,11 +136,18 @@ def start_api_server(cluster: ControlPlane) -> None:
 
 
 def start_controllers(cluster: ControlPlane) -> None:
-    """Start the controller manager and the scheduler, where the cluster has them."""
+    """Start controller manager and scheduler, where the cluster has them."""
     if cluster.controllers:
         _start(cluster, "controllers", components.controllers(cluster))
     if cluster.nodes:
         _start(cluster, "scheduler", components.scheduler(cluster))
+
+
+def start_dns(cluster: ControlPlane) -> None:
+    """Start the name server, where the cluster has one."""
+    if cluster.dns:
+        (cluster.folder / "Corefile").write_text(components.corefile(cluster))
+        _start(cluster, "dns", components.dns(cluster))
 
 
 def stop_api_server(cluster: ControlPlane, how: signal.Signals = signal.SIGKILL) -> None:
@@ -199,6 +215,11 @@ def _certificates(cluster: ControlPlane) -> None:
     if cluster.nodes:
         authority.client("scheduler", "system:kube-scheduler")
         authority.client("to-kubelet", "apiserver-to-kubelet", ["system:masters"])
+
+
+def write_kubeconfigs(cluster: ControlPlane) -> None:
+    """Write the kubeconfig of everybody whose certificate is there."""
+    pki = cluster.folder / "pki"
     for who, url in (("admin", cluster.url), ("controllers", cluster.inside_url), ("scheduler", cluster.inside_url)):
         if (pki / f"{who}.crt").exists():
             _write(cluster, who, kubeconfig(url, pki, who))

@@ -109,11 +109,12 @@ def network(site: int, index: int) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, ports]}, indent=2)
 
 
-def kubelet(layout: Layout, cgroup: str, memory_mib: int) -> str:
+def kubelet(layout: Layout, site: int, cgroup: str, memory_mib: int) -> str:
     """Return the kubelet's configuration.
 
     Args:
         layout: of the node.
+        site: number of its site.
         cgroup: below which its pods' control groups stand.
         memory_mib: of a node that has less than the machine; 0: all. Its limit is then the control group's: the kubelet
             would compare the machine's use with the node's size and evict everything.
@@ -141,6 +142,8 @@ def kubelet(layout: Layout, cgroup: str, memory_mib: int) -> str:
         "oomScoreAdj": 0,
         "maxOpenFiles": 20000,
         "resolvConf": "/etc/resolv.conf",
+        "clusterDomain": "cluster.local",
+        "clusterDNS": [addresses.node(site, 1)],
         "evictionHard": eviction,
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

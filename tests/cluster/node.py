@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import addresses, binary, cgroups, control_plane, images, layout, namespaces, processes, tools
-from tests.cluster.certificates import Authority
+from tests.cluster import addresses, cgroups, control_plane, disk, k3s, layout, namespaces, processes
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.layout import Layout
 
@@ -88,9 +86,8 @@ class Node:
         self._lay_link()
         if (self.folder / "node.json").exists():
             return
-        self._write_keys()
-        self._write_configurations()
-        (self.folder / "node.json").write_text(json.dumps(self._settings(), indent=2))
+        settings = k3s.install(self) if self.cluster.k3s else disk.install(self)
+        (self.folder / "node.json").write_text(json.dumps(settings, indent=2))
 
     def power_on(self) -> None:
         """Boot it, unless it runs; `wait` waits until it is ready."""
@@ -184,87 +181,3 @@ class Node:
             "link set eth0 up",
             f"route add default via {addresses.node(self.site, 1)}",
         )
-
-    def _write_keys(self) -> None:
-        keys = self.disk / self.layout.keys.lstrip("/")
-        keys.mkdir(parents=True, exist_ok=True)
-        pki = self.cluster.folder / "pki"
-        authority = Authority(pki)
-        user = f"system:node:{self.name}"
-        authority.client(f"kubelet-{self.name}", user, ["system:nodes"])
-        authority.server(f"kubelet-server-{self.name}", user, [self.name, self.address], ["system:nodes"])
-        authority.client("proxy", "system:kube-proxy")
-        names = {"kubelet": f"kubelet-{self.name}", "kubelet-server": f"kubelet-server-{self.name}", "proxy": "proxy"}
-        shutil.copyfile(pki / "ca.crt", keys / "ca.crt")
-        for ours, theirs in names.items():
-            for ending in ("crt", "key"):
-                shutil.copy(pki / f"{theirs}.{ending}", keys / f"{ours}.{ending}")
-        for who in ("kubelet", "proxy"):
-            _write(
-                self.disk,
-                f"{self.layout.keys}/{who}.kubeconfig",
-                control_plane.kubeconfig(self.cluster.inside_url, self.layout.keys, who),
-            )
-        if self.index == 1:
-            for ending in ("crt", "key"):
-                shutil.copy(pki / f"admin.{ending}", keys / f"admin.{ending}")
-            admin = control_plane.kubeconfig(self.cluster.inside_url, self.layout.keys, "admin")
-            _write(self.disk, self.layout.admin, admin)
-
-    def _write_configurations(self) -> None:
-        etc, keys = self.layout.etc, self.layout.keys
-        _write(self.disk, f"{etc}/containerd/config.toml", layout.containerd(self.layout))
-        _write(self.disk, f"{etc}/cni/net.d/10-pods.conflist", layout.network(self.site, self.index))
-        _write(self.disk, f"{keys}/kubelet.yaml", layout.kubelet(self.layout, self.cgroup, self.memory_mib))
-        _write(self.disk, f"{keys}/proxy.yaml", layout.proxy(self.layout, self.site, self.name))
-        _write(self.disk, "/etc/resolv.conf", "")
-        _write(self.disk, "/etc/hosts", f"127.0.0.1 localhost\n{self.address} {self.name}\n")
-        _write(self.disk, "/etc/hostname", f"{self.name}\n")
-        self.trust_registry(addresses.REGISTRY)
-        images.pack(
-            self.disk / "sandbox.tar",
-            layout.SANDBOX,
-            [{"pause": tools.compiled("pause").read_bytes()}],
-            {"Entrypoint": ["/pause"]},
-        )
-
-    def _settings(self) -> dict[str, object]:
-        etc, keys = self.layout.etc, self.layout.keys
-        kubernetes = f"{layout.COMPONENTS}/{self.cluster.binary.name}"
-        binds = {
-            layout.COMPONENTS: str(self.cluster.binary.parent),
-            layout.RUNTIME: str(binary.find(binary.NODE).parent),
-        }
-        if self.index == 1 and self.layout.server:
-            (self.cluster.folder / "server").mkdir(exist_ok=True)
-            binds[self.layout.server] = str(self.cluster.folder / "server")
-        return {
-            "name": self.name,
-            "root": str(self.disk),
-            "cgroup": self.cgroup,
-            "memory_mib": self.memory_mib,
-            "socket": self.layout.socket,
-            "images": ["/sandbox.tar"],
-            "binds": binds,
-            "daemons": {
-                "containerd": [f"{layout.RUNTIME}/containerd", "-c", f"{etc}/containerd/config.toml"],
-                "kubelet": [
-                    kubernetes,
-                    "kubelet",
-                    f"--config={keys}/kubelet.yaml",
-                    f"--kubeconfig={keys}/kubelet.kubeconfig",
-                    f"--hostname-override={self.name}",
-                    f"--node-ip={self.address}",
-                    f"--root-dir={layout.KUBELET_ROOT}",
-                    f"--cert-dir={keys}",
-                ],
-                "kube-proxy": [kubernetes, "kube-proxy", f"--config={keys}/proxy.yaml"],
-            },
-        }
-
-
-def _write(disk: Path, name: str, text: str) -> None:
-    path = disk / name.lstrip("/")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
-        file.write(text)

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster import addresses, binary, control_plane, layout, namespaces, processes
+from tests.cluster import addresses, binary, control_plane, k3s, layout, namespaces, processes
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.link import Link
 from tests.cluster.node import Node
 
-KINDS: Final = ("kubernetes", "k3s-shaped")
+KINDS: Final = ("kubernetes", "k3s", "k3s-shaped")
 
 _INFO: Final = "site.json"
 _FORWARD: Final = Path(__file__).parent / "forward.py"
@@ -111,7 +111,7 @@ class Site:
         """Cut the power of everything at the site; disks stay. The line to the hub is the provider's and stays too."""
         for node in self.nodes:
             node.power_off()
-        for name in ("scheduler", "controllers", "apiserver", "kine", "etcd"):
+        for name in ("dns", "scheduler", "controllers", "apiserver", "kine", "etcd"):
             processes.stop(self.folder, name)
 
     def power_on(self) -> None:
@@ -142,12 +142,24 @@ class Site:
                 services=addresses.services(self.number),
                 nodes=True,
                 kine=binaries.get("kine"),
+                dns=binaries["coredns"],
+                k3s=binaries.get("k3s"),
             )
             control_plane.save(cluster)
             (self.folder / _INFO).write_text(json.dumps(asdict(self), default=str, indent=2))
         self._lay_line(hub)
         self._forward()
         self._node(1, memory_mib).install()
+
+    def take_up(self) -> None:
+        """Wait until K3s has made its administrator's keys, and take them.
+
+        Raises:
+            processes.NotUp: it did not, within two minutes.
+        """
+        first = self.nodes[0]
+        processes.until(lambda: k3s.take_up(self.cluster, first), "K3s's keys", first.folder, "node", limit_s=120.0)
+        control_plane.write_kubeconfigs(self.cluster)
 
     def _lay_line(self, hub: Path) -> None:
         if processes.pid(self.folder, "net"):
@@ -177,7 +189,7 @@ class Site:
 
     def _node(self, index: int, memory_mib: int) -> Node:
         name = f"{self.name}-node-{index}"
-        where = layout.K3S if self.kind == "k3s-shaped" else layout.PLAIN
+        where = layout.PLAIN if self.kind == "kubernetes" else layout.K3S
         folder, group = self.folder / "nodes" / name, f"{self.cgroup}/{name}"
         return Node(folder, self.cluster, self.number, index, group, where, memory_mib)
 
@@ -196,6 +208,9 @@ def boot(sites: Iterable[Site]) -> None:
         for node in site.nodes:
             node.power_on()
     for site in sites:
+        if site.cluster.k3s:
+            site.take_up()
+        control_plane.start_dns(site.cluster)
         for node in site.nodes:
             node.wait()
 
@@ -220,10 +235,11 @@ def binaries(kinds: Iterable[str], say: binary.Say | None) -> dict[str, Path]:
     Raises:
         binary.Unavailable: one is not there.
     """
-    parts = [binary.KUBECLUSTER, binary.NODE]
+    parts = [binary.KUBECLUSTER, binary.NODE, binary.COREDNS]
     if "k3s-shaped" in kinds:
         parts.append(binary.KINE)
-    return {part.name: binary.build(say, part) if say else binary.find(part) for part in parts}
+    found = {part.name: binary.build(say, part) if say else binary.find(part) for part in parts}
+    return {**found, "k3s": k3s.find()} if "k3s" in kinds else found
 
 
 def _memory(settings: Path) -> int:

@@ -77,6 +77,19 @@ def test_a_pod_reaches_the_api_server_and_the_hub(bed: Testbed, site: Site, name
     assert "test/web" in said
 
 
+def test_a_service_has_a_name(bed: Testbed, site: Site, namespace: str) -> None:
+    probe.run(site, namespace, probe.push(bed, "1"))
+    pod = ("exec", f"--namespace={namespace}", "deployment/web", "--")
+    ask = f"""
+        set -e
+        wget -q -O- http://web/
+        wget -q -O- http://web.{namespace}/
+        wget -q -O- http://web.{namespace}.svc.cluster.local/
+    """
+    # The name server hears of a new Service a moment after the API server.
+    until(lambda: site.kubectl(*pod, "sh", "-c", ask, check=False) == "web 1\n" * 3)
+
+
 def test_a_killed_container_is_started_again(bed: Testbed, site: Site, namespace: str) -> None:
     address = probe.run(site, namespace, probe.push(bed, "1"))
     uid = site.kubectl("get", "pods", f"--namespace={namespace}", "-o", "jsonpath={.items[0].metadata.uid}")
