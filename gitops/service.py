@@ -17,6 +17,7 @@ from gitops.serve.view import HubState, SourceState
 from gitops.store import Store
 from gitops.tree import Tree
 
+_FAULTS_LOGGED: Final = 10
 _log: Final = logging.getLogger("edgeferry.hub")
 
 
@@ -101,10 +102,11 @@ class Service:
             self._wait(None if due is None else max(0.2, (due - datetime.now(UTC)).total_seconds()))
 
     def _fault(self, error: EdgeferryError) -> None:
-        if self.state.faults != (str(error),):
-            _log.warning("%s", error)
-        faults = tuple(str(fault) for fault in getattr(error, "faults", ()))
-        self.state = replace(self.state, faults=(str(error), *faults))
+        faults = (str(error), *map(str, getattr(error, "faults", ())))
+        if self.state.faults != faults:
+            for line in faults[:_FAULTS_LOGGED]:
+                _log.warning("%s", line)
+        self.state = replace(self.state, faults=faults)
 
 
 def world(store: Store, now: datetime) -> World:

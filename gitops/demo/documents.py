@@ -48,16 +48,54 @@ def version(name: str, number: str, like: str = "") -> dict[str, str | bytes]:
     return {f"models/{name}/versions/{number}/{name}.onnx": data}
 
 
-def workload(name: str, number: str, program: str, **spec: Any) -> dict[str, str]:
-    """Return the files of a workload that is one Python program on a host."""
+def workload(name: str, number: str, program: str, image: str = "", **spec: Any) -> dict[str, str]:
+    """Return the files of a workload that is one Python program; ``image``, with a Python in it, runs it in pods."""
     wanted = {
         "host": {"command": ["python3", "{workload}/main.py", "{port}"], "port": True, "readyPath": "/ready"},
         **spec,
     }
-    return {
-        f"workloads/{name}/workload.yaml": document("Workload", name, wanted),
-        f"workloads/{name}/versions/{number}/main.py": program,
+    document_ = {f"workloads/{name}/workload.yaml": document("Workload", name, wanted)}
+    return document_ | workload_version(name, number, program, image)
+
+
+def workload_version(name: str, number: str, program: str, image: str = "") -> dict[str, str]:
+    """Return the files of one version of such a workload."""
+    folder = f"workloads/{name}/versions/{number}"
+    files = {f"{folder}/main.py": program}
+    if image:
+        files[f"{folder}/pods.yaml"] = "\n---\n".join(map(json.dumps, _pods(name, program, image)))
+    return files
+
+
+def _pods(name: str, program: str, image: str) -> list[dict[str, Any]]:
+    labels = {"app": name}
+    container = {
+        "name": name,
+        "image": image,
+        "command": ["python3.11", "/program/main.py", "8080", "0.0.0.0"],  # noqa: S104  # a pod's network is its own
+        "env": [{"name": "WEIGHTS_PATH", "value": "/models/weights/current"}],
+        "envFrom": [{"configMapRef": {"name": "edgeferry-models"}}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
     }
+    volume = {"name": "program", "configMap": {"name": name}}
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": [volume]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"main.py": program}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {"selector": {"matchLabels": labels}, "template": template},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": 8080}]},
+        },
+    ]
 
 
 READER: Final = """
@@ -69,7 +107,7 @@ class Reader(BaseHTTPRequestHandler):
     def do_GET(self):
         path = os.environ.get("WEIGHTS_PATH", "")
         told = {"version": VERSION, "pid": os.getpid()}
-        if path:
+        if os.path.exists(path):
             with open(path, "rb") as file:
                 told["weights"] = hashlib.sha256(file.read()).hexdigest()
         self.answer(told)
@@ -87,7 +125,7 @@ class Reader(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Reader).serve_forever()
+ThreadingHTTPServer(("".join(sys.argv[2:]) or "127.0.0.1", int(sys.argv[1])), Reader).serve_forever()
 """
 """A workload: GET tells its version and process (and the digest of its weights), POST asks the model behind it."""
 

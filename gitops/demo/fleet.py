@@ -55,12 +55,14 @@ class Fleet:
         root: everything is below it; it must be empty or new.
         place: where the hub runs, and the hosts.
         runtime_image: inference server for pods, by digest; empty where there are only hosts.
+        settle: makes the site of a cluster's name; None: each is a bare host.
         links: site → what can be cut between it and the hub.
     """
 
     root: Path
     place: Place = field(default_factory=Place)
     runtime_image: str = ""
+    settle: Callable[[Fleet, str], Site] | None = None
     sites: dict[str, Site] = field(default_factory=dict)
     hub: Background | None = None
     hub_url: str = ""
@@ -172,6 +174,9 @@ class Fleet:
             options: of `edgeferry-agent join`; without a --platform it is a bare host with ports of its own.
             line: a join line that was printed before; None for a fresh one.
         """
+        if self.settle is not None and not options:
+            self.sites[name] = self.settle(self, name)
+            return
         token, printed = line or self.join_line(name)
         state = self.root / "sites" / name
         state.mkdir(parents=True)
@@ -244,7 +249,7 @@ class Fleet:
         answers = {name: self.ask(name, model) for name in self.sites}
         return {name: "" if answer is None else answer.version for name, answer in answers.items()}
 
-    def expect(self, wanted: Mapping[str, str], model: str = "digits", within_s: float = 30.0) -> None:
+    def expect(self, wanted: Mapping[str, str], model: str = "digits", within_s: float = 60.0) -> None:
         """Wait until exactly these sites answer with exactly these versions; "" for no answer.
 
         Raises:
@@ -258,7 +263,7 @@ class Fleet:
         )
 
     def until(
-        self, what: str, holds: Callable[[], object], within_s: float = 30.0, seen: Callable[[], str] | None = None
+        self, what: str, holds: Callable[[], object], within_s: float = 60.0, seen: Callable[[], str] | None = None
     ) -> None:
         """Wait until something holds.
 

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +79,13 @@ class PodSite:
         told = self.run(*_IN_AGENT, "python3.11", "-c", _STAGED, model)
         return [tuple(line.split()) for line in told.splitlines()]
 
+    def leftovers(self) -> list[str]:
+        """Return our objects in the models' namespace, and models' files on the node."""
+        kinds = "deployments,services,configmaps,pods"
+        ours = self.get(kinds, f"--namespace={MODELS}", "--selector=app.kubernetes.io/managed-by=edgeferry")
+        found = [f"{one['kind']}/{one['metadata']['name']}" for one in ours]
+        return found + self.run(*_IN_AGENT, "find", "/var/lib/edgeferry/models", "-name", "current").split()
+
     def put_foreign(self) -> None:
         """Put a ConfigMap beside the models."""
         self.run("create", "configmap", "notes", f"--namespace={MODELS}", "--from-literal=text=not ours")
@@ -124,8 +131,37 @@ def _identity(pod: dict[str, Any]) -> str:
     return f"{pod['metadata']['name']} {pod['metadata']['uid']} {restarts}"
 
 
-def join(site: PodSite, manifests: Sequence[dict[str, Any]]) -> None:
-    """Apply what makes a cluster a site."""
-    path = site.root / f"{site.name}-agent.json"
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)}))
-    site.run("apply", "--server-side", "--filename", str(path))
+def join(site: PodSite, chart: Path, helm: tuple[str, ...], token: str, values: Mapping[str, Any]) -> None:
+    """Install the agent's chart on a cluster, as a person does with the token's line.
+
+    Args:
+        site: where.
+        chart: charts/agent.
+        helm: the command with what it needs to reach the cluster.
+        token: a join token; it goes by a file that only we read.
+        values: of the chart, besides the token.
+
+    Raises:
+        RuntimeError: helm refuses.
+    """
+    path = site.root / f"{site.name}-values.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"cluster": site.name, "token": {"value": token}, **values}))
+    run(
+        [
+            *helm,
+            "install",
+            "edgeferry-agent",
+            str(chart),
+            f"--namespace={AGENT}",
+            "--create-namespace",
+            f"--values={path}",
+        ]
+    )
+    path.unlink()
+
+
+def leave(site: PodSite, helm: tuple[str, ...]) -> None:
+    """Uninstall the agent and remove what is ours; what is foreign goes with the namespaces, too."""
+    run([*helm, "uninstall", "edgeferry-agent", f"--namespace={AGENT}", "--ignore-not-found", "--wait"])
+    site.run("delete", "namespace", AGENT, MODELS, "--ignore-not-found", "--wait=true")

@@ -10,7 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from gitops.demo.documents import DIGITS, cluster, document, model, placement, reader, version, workload
+from gitops.demo.documents import (
+    DIGITS,
+    cluster,
+    document,
+    model,
+    placement,
+    reader,
+    version,
+    workload,
+    workload_version,
+)
 from gitops.demo.fleet import ANSWERS, Fleet, Wrong
 from gitops.demo.joining import registration
 from gitops.demo.processes import run
@@ -112,7 +122,7 @@ def models_and_workloads_apart(fleet: Fleet) -> Iterator[str]:
     for name in "abc":
         files |= cluster(name, group=name)
     files |= placement("digits", model="digits", version="1.0.0")
-    files |= workload("reader", "1.0.0", reader("1.0.0"), models=uses)
+    files |= workload("reader", "1.0.0", reader("1.0.0"), fleet.runtime_image, models=uses)
     files |= placement("reader", workload="reader", version="1.0.0")
     fleet.commit("Model 1.0.0 and workload 1.0.0 everywhere", files)
     fleet.start_hub()
@@ -133,7 +143,7 @@ def models_and_workloads_apart(fleet: Fleet) -> Iterator[str]:
     yield "2. Model 2.0.0 to A only: its workload keeps its process"
 
     staged = staged_files(fleet, "b", "digits")
-    files = {"workloads/reader/versions/2.0.0/main.py": reader("2.0.0")}
+    files = dict(workload_version("reader", "2.0.0", reader("2.0.0"), fleet.runtime_image))
     files |= placement("reader-b", workload="reader", version="2.0.0", priority=10, clusters=[{"names": ["b"]}])
     fleet.commit("Workload 2.0.0 to B only", files)
     until_readers(fleet, {"b": ("2.0.0", ANSWERS["1.0.0"]["digit"])})
@@ -204,13 +214,16 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
 
 
 def deliveries(fleet: Fleet) -> Iterator[str]:
-    """S5 on a host: a file loaded by a workload, a server called by a workload; push, update, delete, nothing left."""
+    """S5: a file loaded by a workload, a server called by a workload; push, update, delete, nothing left."""
     fleet.init(empty=True)
-    uses = [{"name": "weights", "onChange": "restart"}, {"name": "digits", "onChange": "none"}]
+    weights = {"name": "weights", "onChange": "restart", "mount": "/models/weights"}
+    uses = [weights, {"name": "digits", "onChange": "none"}]
     files: dict[str, str | bytes | None] = dict(cluster("host", line="welding"))
     files |= model("weights", "file")
     files |= version("weights", "1.0.0")
-    files |= workload("reader", "1.0.0", reader("1.0.0"), models=uses, placement={"sameAs": "digits"})
+    files |= workload(
+        "reader", "1.0.0", reader("1.0.0"), fleet.runtime_image, models=uses, placement={"sameAs": "digits"}
+    )
     files |= placement("digits", model="digits") | placement("weights", model="weights")
     fleet.commit("A file, a server, and a workload that uses both", files)
     fleet.start_hub()
@@ -228,11 +241,8 @@ def deliveries(fleet: Fleet) -> Iterator[str]:
     yield "3. A new model behind the server: the workload's answers change"
 
     fleet.commit("Delete all", {"placements": None, "workloads": None, "models/weights": None})
-    state = fleet.host("host").state
-    fleet.until(
-        "nothing runs at the host", lambda: not runtimes(fleet, "host") and not runtimes(fleet, "host", "workload")
-    )
-    fleet.until("no model is left", lambda: not any((state / "models").glob("*/current")))
+    site = fleet.sites["host"]
+    fleet.until("nothing is left at the site", lambda: not site.leftovers(), seen=lambda: str(site.leftovers()))
     yield "4. Deleted: nothing is left"
 
 

@@ -37,6 +37,9 @@ class Site(Protocol):
     def staged(self, model: str) -> list[tuple[str, ...]]:
         """Return what identifies every staged file of a model: the same again when nothing was written."""
 
+    def leftovers(self) -> list[str]:
+        """Return what of ours is still there besides the agent."""
+
     def put_foreign(self) -> None:
         """Put something there that is not ours, beside what is."""
 
@@ -93,6 +96,11 @@ class HostSite:
         """Return path, inode and time of every file."""
         files = (self.state / "content").rglob(f"{model}.onnx")
         return sorted((str(one), str(one.stat().st_ino), str(one.stat().st_mtime_ns)) for one in files)
+
+    def leftovers(self) -> list[str]:
+        """Return processes, and stable paths of models."""
+        ours = (*self.running("model"), *self.running("workload"))
+        return [*ours, *map(str, (self.state / "models").glob("*/current"))]
 
     def put_foreign(self) -> None:
         """Put a file beside the models."""
