@@ -86,6 +86,7 @@ class Step:
         protected: ``Kind/NAME`` of the documents that may not be deleted.
         commands: orders that it records.
         gone: clusters whose last release has stood long enough.
+        ordered: what people ordered, taken together.
     """
 
     taken: Taken[Decided]
@@ -101,6 +102,7 @@ class Step:
     protected: frozenset[str]
     commands: Sequence[Command]
     gone: frozenset[str]
+    ordered: Ordered
 
     @property
     def next_at(self) -> datetime | None:
@@ -216,6 +218,7 @@ class Hub:
             shielded,
             world.commands,
             gone,
+            told,
         )
 
     def publish(self, step: Step) -> str | None:

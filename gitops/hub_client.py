@@ -62,10 +62,18 @@ class HubClient:
             HubUnreachable: nothing answers there, or no hub does.
             HubRefused: with the code that the hub gave.
         """
-        address = f"{self.url.rstrip('/')}{path}{'?' + urlencode(query) if query else ''}"
+        return self._ask(f"{path}{'?' + urlencode(query) if query else ''}", None)
+
+    def post(self, path: str, value: Any) -> Any:
+        """Send JSON to an address of the hub, and return the JSON that it answers; raises as ``get`` does."""
+        return self._ask(path, json.dumps(value).encode())
+
+    def _ask(self, path: str, body: bytes | None) -> Any:
+        address = f"{self.url.rstrip('/')}{path}"
         if urlsplit(address).scheme not in ("http", "https"):
             raise HubRefused(f"{self.url[:200]!r} is no address of a hub", do="write it like https://hub.example:8443")
-        request = urllib.request.Request(address, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310  # the scheme was checked
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(address, body, headers)  # noqa: S310  # the scheme was checked
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
             with urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirects()).open(

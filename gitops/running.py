@@ -29,7 +29,7 @@ from gitops.store.sqlite import SqliteStore
 from gitops.upkeep import drop_unreferenced, merge_packs
 from gitops.watch import Watch, local_git_folder
 
-FROM_CLUSTERS: Final = ("report:", "joined:")
+FROM_CLUSTERS: Final = ("report:", "joined:", "command:")
 """Reasons to step that have nothing to do with the sources."""
 
 _JITTER: Final = 0.1
@@ -92,7 +92,8 @@ def serve_hub(
         watching.poke(reason)
         deltas.wake()
 
-    service = Service(opened.hub, store, lambda timeout_s: _wait(watching, opened, timeout_s), published)
+    wait = partial(_wait, watching, opened)
+    service = Service(opened.hub, store, wait, published, notifier.waiting)
     authority = Authority.open(state.keys, create=True)
     secrets = {"": listening.hook_secret} if listening.hook_secret else {}
     view = HubView(
@@ -107,6 +108,7 @@ def serve_hub(
         authority=authority,
         operator_token=token,
         hook_secrets=secrets,
+        order=partial(service.order, lambda: watching.poke("command:")),
     )
     tls = tls_files(state, listening, authority)
     server = Server(App(view, notifier), listening.host, listening.port, tls)

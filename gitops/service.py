@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from agent.wire.errors import EdgeferryError, Retry
-from gitops.commands import Command
+from gitops.commands import Command, Verb
 from gitops.hub import Hub, Step, World
 from gitops.intake import Held
+from gitops.rolling import rollout_of, to_rollout
+from gitops.rollout_spec import RolloutSpec, seconds
+from gitops.rollout_view import Rolling
 from gitops.serve.view import HubState, SourceState
 from gitops.store import Store
 from gitops.tree import Tree
 
 _FAULTS_LOGGED: Final = 10
+ORDER_S: Final = 25.0
+"""An order is recorded within this, or refused."""
+
 _log: Final = logging.getLogger("edgeferry.hub")
+
+
+class OrderNotRecorded(Retry):
+    """An order could not be written to the fleet repository in time."""
+
+    code = "EF3202"
 
 
 class Service:
@@ -29,6 +42,7 @@ class Service:
         store: what the clusters said.
         wait: returns the reasons to step, or nothing after so many seconds at the latest; see gitops/watch.py.
         published: told the clusters whose overlay changed; None for any.
+        connected: returns the clusters that hold a connection now: they are heard of without a word.
     """
 
     def __init__(
@@ -37,13 +51,15 @@ class Service:
         store: Store,
         wait: Callable[[float | None], object],
         published: Callable[[tuple[str, ...] | None], None],
+        connected: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._hub, self._store, self._wait, self._published = hub, store, wait, published
+        self._connected = connected
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
         self._orders: list[Command] = []
         self._due: datetime | None = None
-        self._ordering = threading.Lock()
+        self._ordering = threading.Condition()
         self.state = HubState(head=hub.repository.head or "")
 
     def start(self) -> None:
@@ -60,10 +76,26 @@ class Service:
         wake()
         self._thread.join(30)
 
-    def order(self, command: Command) -> None:
-        """Have an order recorded, and obeyed, with the next step; wake the hub after it."""
+    def order(self, wake: Callable[[], None], verb: Verb, about: str, by: str, why: str, argument: str) -> str:
+        """Have an order recorded, and obeyed, with the next step; return the fleet commit.
+
+        Args:
+            wake: ends the wait for something to do.
+            verb, about, by, why, argument: see ``Command``.
+
+        Raises:
+            OrderNotRecorded: no step came through in time; it is not kept.
+        """
+        now = datetime.now(UTC).replace(microsecond=0)
+        command = Command(secrets.token_hex(8), verb, about, by, now, why, argument)
         with self._ordering:
             self._orders.append(command)
+            wake()
+            if not self._ordering.wait_for(lambda: command not in self._orders, ORDER_S):
+                self._orders.remove(command)
+                what = "; ".join(self.state.faults) or "the hub is busy"
+                raise OrderNotRecorded(what, do="mend what holds up the hub, and order it again")
+        return self.state.head
 
     def step(self) -> Step:
         """Take one step and publish it; orders that are given meanwhile wait for the next one.
@@ -73,11 +105,9 @@ class Service:
         """
         with self._ordering:
             orders = tuple(self._orders)
-        known = world(self._store, datetime.now(UTC).replace(microsecond=0))
+        known = world(self._store, datetime.now(UTC).replace(microsecond=0), self._connected())
         step = self._hub.step(replace(known, commands=orders))
         head = self._hub.publish(step)
-        with self._ordering:
-            del self._orders[: len(orders)]
         self._due = step.next_at
         if head is not None:
             _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
@@ -85,6 +115,9 @@ class Service:
         elif (self._hub.repository.head or "") != self.state.head:
             self._published(None)  # another hub published: whoever waits here may have news
         self.state = _state(self._hub, step)
+        with self._ordering:
+            self._orders = [one for one in self._orders if one not in orders]
+            self._ordering.notify_all()
         return step
 
     def _run(self) -> None:
@@ -109,8 +142,8 @@ class Service:
         self.state = replace(self.state, faults=faults)
 
 
-def world(store: Store, now: datetime) -> World:
-    """Return what the hub's database knows, as a step takes it."""
+def world(store: Store, now: datetime, connected: Collection[str] = ()) -> World:
+    """Return what the hub's database knows, as a step takes it, and who is connected now."""
     facts = {
         cluster: {fact.name: (fact.value, fact.measured_at) for fact in found}
         for cluster, found in store.facts().items()
@@ -122,7 +155,7 @@ def world(store: Store, now: datetime) -> World:
         keys={one.name: one.key for one in registered},
         highest=store.highest_sequences(),
         reports={name: (one.report, one.received_at) for name, one in store.latest_reports().items()},
-        seen={one.name: one.seen_at for one in registered if one.seen_at is not None},
+        seen={one.name: one.seen_at for one in registered if one.seen_at is not None} | dict.fromkeys(connected, now),
     )
 
 
@@ -134,6 +167,24 @@ def _state(hub: Hub, step: Step) -> HubState:
         published=hub.published,
         kept=step.kept,
         named=step.taken.catalog.named(),
+        offline_after_s=seconds(step.taken.catalog.fleet.offline_after),
+        rollouts=_rollouts(step),
+        frozen=step.ordered.frozen,
+        pending=step.guarded.sentence(),
+    )
+
+
+def _rollouts(step: Step) -> tuple[Rolling, ...]:
+    catalog = step.taken.catalog
+    return tuple(
+        Rolling(
+            step.records[name],
+            state,
+            to_rollout(rollout_of(catalog, name) or RolloutSpec()),
+            step.ordered.of(name, state.number),
+        )
+        for name, state in sorted(step.rolled.progress.items())
+        if name in step.records
     )
 
 

@@ -66,6 +66,7 @@ class Simulation:
         self._told: dict[str, Told] = {}
         self._seen = _Seen(self)
         self._carried = frozenset(n for n in self.names if self._dice.random() < setting.carried)
+        self._back = 0.0
         self._started: set[str] = set()
         self._served: set[str] = set()
         self._schedule()
@@ -92,13 +93,13 @@ class Simulation:
             if state.phase != "rolling" and ended is None:
                 ended = self._now
             due = s.most_s + 1 if found.next_at is None else (found.next_at - BEGIN).total_seconds()
-            if state.phase != "rolling" and self._is_quiet():
+            if state.phase != "rolling" and self._is_quiet(state.phase):
                 break
             if kept is not None and self._dice.random() < s.restarts:
                 state = kept
             self._go_on(due)
         assert state is not None
-        back = self._now if state.phase == "reverted" else None
+        back = max(self._back, ended or 0.0) if state.phase == "reverted" else None
         return Course(
             tuple(rows),
             frozenset(self._started),
@@ -184,7 +185,9 @@ class Simulation:
             waiting,
         )
 
-    def _is_quiet(self) -> bool:
+    def _is_quiet(self, phase: str) -> bool:
+        if phase == "complete" and any(one.online and one.published != NEW for one in self.edges.values()):
+            return False
         if any(one.online and one.wanted != one.published for one in self.edges.values()):
             return False
         return not self._queue or self._queue[0][0] > self._now + 2 * 86_400
@@ -236,6 +239,7 @@ class Simulation:
             case "fails":
                 edge.failed.add(NEW)
                 edge.running, edge.health, edge.since_s = OLD, "current", at
+                self._back = at
         self._report(at, name, edge)
 
     def _take(self, at: float, name: str, edge: _Edge) -> None:
@@ -247,6 +251,7 @@ class Simulation:
             return
         if edge.wanted == OLD:  # it was there before: nothing is staged, and a return waits for no window
             edge.running, edge.health, edge.since_s = OLD, "progressing", at
+            self._back = at
             self._at(at + _READY_S, name, "ready", edge.epoch)
         elif edge.wanted in edge.staged:
             self._switch(at, name, edge)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gitops.demo.bad_version import bad_version
 from gitops.demo.documents import (
     DIGITS,
     cluster,
@@ -298,5 +299,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "S4": plain_git,
     "S5": deliveries,
     "S8": registration,
+    "S9": bad_version,
     "S10": two_teams,
 }

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agent.wire.errors import EdgeferryError
+from gitops.serve.events import Events
 from gitops.serve.faults import (
     PROBLEM,
     BadRequest,
@@ -39,6 +40,7 @@ from gitops.serve.registry import Registry
 from gitops.serve.registry_faults import registry_problem
 from gitops.serve.registry_push import Pushes
 from gitops.serve.reports import Reports
+from gitops.serve.rollouts import Rollouts
 from gitops.serve.status import Status
 from gitops.serve.view import HubView
 
@@ -137,6 +139,7 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
     git, registry = GitHttp(view, overlays, roll), Registry(view, overlays, roll)
     pushes = Pushes(view, registry)
     hooks, status = Hooks(view), Status(view)
+    rollouts, events = Rollouts(view), Events(view)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -164,6 +167,9 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
         Route("/v1/authority", registration.authority),
         Route("/v1/reports", reports.post, methods=["POST"]),
         Route("/v1/status", status.get),
+        Route("/v1/rollouts", rollouts.get),
+        Route("/v1/events", events.get),
+        Route("/v1/commands", rollouts.post, methods=["POST"]),
         Route("/git/{cluster}/info/refs", git.refs),
         Route("/git/{cluster}/git-upload-pack", git.upload_pack, methods=["POST"]),
         Route("/v2/", registry.base),

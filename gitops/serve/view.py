@@ -15,6 +15,9 @@ import pygit2
 from gitops.artifacts import ArtifactStore
 from gitops.authority import Authority
 from gitops.changes import Published
+from gitops.commands import Verb
+from gitops.rollout_view import Rolling
+from gitops.serve.faults import NotReady
 from gitops.store import Store
 
 
@@ -68,6 +71,9 @@ class HubState:
         named: name of an application, model or workload → the entries, as (kind, name), that it stands for.
         faults: what holds the hub as a whole; one line each.
         offline_after_s: a cluster not heard of for so long is shown as unknown.
+        rollouts: of every placement that has one.
+        frozen: people have stopped everything.
+        pending: why a part of the newest change waits for approval; empty for nothing.
     """
 
     head: str = ""
@@ -77,11 +83,18 @@ class HubState:
     named: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     offline_after_s: float = 600.0
+    rollouts: tuple[Rolling, ...] = ()
+    frozen: bool = False
+    pending: str = ""
 
 
 def utc_now() -> datetime:
     """Return the time now, UTC."""
     return datetime.now(UTC)
+
+
+def _no_orders(verb: Verb, about: str, by: str, why: str, argument: str) -> str:
+    raise NotReady(f"this service takes no orders: {verb} {about} {argument} by {by}: {why}", do="ask the hub itself")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,7 @@ class HubView:
         operator_token: what people show; empty refuses everybody.
         hook_secrets: source name → secret of its webhook; ``""`` for hooks without a source. A hook with no
             secret is taken from anybody: it only makes the hub look.
+        order: has an order (verb, object, by, why, argument) recorded and obeyed; returns the fleet commit.
         now: clock, UTC.
         jitter: random numbers from 0 to 1, for the length of waits.
     """
@@ -116,6 +130,7 @@ class HubView:
     authority: Authority | None = None
     operator_token: str = ""
     hook_secrets: Mapping[str, str] = field(default_factory=dict)
+    order: Callable[[Verb, str, str, str, str], str] = _no_orders
     now: Callable[[], datetime] = utc_now
     jitter: Callable[[], float] = random
 

@@ -189,8 +189,8 @@ class Store(Protocol):
     def events(self, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
         """Return events with an id above ``after``, oldest first; of all clusters for None."""
 
-    def newest_events(self, cluster: str, limit: int) -> tuple[StoredEvent, ...]:
-        """Return the newest events of a cluster, oldest first."""
+    def newest_events(self, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
+        """Return the newest events of a cluster, or of all for None, oldest first."""
 
     def note(self, audit: Audit) -> None:
         """Keep an audit record."""

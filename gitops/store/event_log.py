@@ -17,6 +17,8 @@ _OF_ALL: Final = f"SELECT {_COLUMNS} FROM events WHERE id > ? ORDER BY id LIMIT 
 _OF_ONE: Final = f"SELECT {_COLUMNS} FROM events WHERE cluster = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608  # same
 _NEWEST: Final = f"SELECT {_COLUMNS} FROM events WHERE cluster = ? ORDER BY id DESC LIMIT ?"  # noqa: S608  # same
 
+_NEWEST_OF_ALL: Final = f"SELECT {_COLUMNS} FROM events ORDER BY id DESC LIMIT ?"  # noqa: S608  # same
+
 
 def put_events(db: sqlite3.Connection, cluster: str, report: Report, received_at: int) -> None:
     """Add the events of a report that are not there yet, and drop the oldest beyond ``EVENTS_KEPT``."""
@@ -60,8 +62,10 @@ def read_events(db: sqlite3.Connection, cluster: str | None, after: int, limit: 
     )
 
 
-def read_newest_events(db: sqlite3.Connection, cluster: str, limit: int) -> tuple[StoredEvent, ...]:
-    """Return the newest events of a cluster, oldest first."""
+def read_newest_events(db: sqlite3.Connection, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
+    """Return the newest events of a cluster, or of all for None, oldest first."""
+    if cluster is None:
+        return _events(db.execute(_NEWEST_OF_ALL, (limit,)))[::-1]
     return _events(db.execute(_NEWEST, (cluster, limit)))[::-1]
 
 

@@ -213,7 +213,7 @@ class SqliteStore:
         """See ``Store``."""
         return read_events(self._db.read(), cluster, after, limit)
 
-    def newest_events(self, cluster: str, limit: int) -> tuple[StoredEvent, ...]:
+    def newest_events(self, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
         """See ``Store``."""
         return read_newest_events(self._db.read(), cluster, limit)
 
