@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from agent.wire.chart import BadChartValue, helm_values
 from gitops import faults, kinds, version_folders
 from gitops.catalog_types import Catalog, CatalogModel, CatalogVersion
 from gitops.documents import Located
@@ -114,6 +115,11 @@ def _model_versions(checked: Checked) -> Iterator[Fault]:
 
 def _undeliverable(model: CatalogModel, version: CatalogVersion) -> tuple[str, str] | None:
     """Return what is wrong between a model's delivery and what a version holds, and what to do."""
+    if version.has_chart != (model.document.spec.delivery == "chart"):
+        if version.has_chart:
+            delivery = model.document.spec.delivery
+            return f"this version is a chart, and {model.name} is delivered as {delivery}", "write `delivery: chart`"
+        return f"{model.name} is delivered as chart, and this version has none", "add chart/Chart.yaml, or spec.chart"
     spec = version.spec
     forms = [("", spec.image)] if spec.image or version.content or spec.artifact or not spec.variants else []
     forms += [(f" of variant {one.name}", one.image) for one in spec.variants]
@@ -157,6 +163,14 @@ def _placements(checked: Checked) -> Iterator[Fault]:
                 place = ("spec", "overrides", n, "values")
                 what = "`values` does nothing with delivery `file`"
                 yield _at(source, located, place, faults.CONTRADICTION, what, "take it out", key=True)
+        if kind == "model" and catalog.models[name].document.spec.delivery == "chart":
+            own = catalog.models[name].document.spec.values
+            for n, override in enumerate(placement.spec.overrides):
+                try:
+                    helm_values({**own, **override.values})
+                except BadChartValue as error:
+                    place = ("spec", "overrides", n, "values")
+                    yield _at(source, located, place, faults.BAD_CHART_VALUE, error.what, error.do, key=True)
         if not _incomplete(checked, f"{kind.title()}Version", name):
             subject = subjects.get((kind, name)) or subjects.setdefault((kind, name), _subject(catalog, kind, name))
             yield from _no_version(source, located, ("spec", "version"), placement.spec.version, subject)
@@ -197,6 +211,8 @@ def _workloads(checked: Checked) -> Iterator[Fault]:
                     yield _at(source, located, at, faults.CONTRADICTION, what, "take `mount` out", key=True)
             elif checked.missing("Model", use.name, catalog.models):
                 yield _dangling(source, located, ("spec", "models", n, "name"), "model", use.name, catalog.models)
+        if any(one.chart is not None for one in catalog.workloads[name].versions.values()):
+            yield from _chart_workload(source, located, spec)
         if spec.placement is None:
             continue
         place = ("spec", "placement", "sameAs")
@@ -218,6 +234,18 @@ def _placed(placement: kinds.Placement, catalog: Catalog) -> list[str]:
     if placement.spec.models is not None:
         return models_of(placement.spec.models, catalog.models)
     return [] if placement.spec.model is None else [placement.spec.model]
+
+
+def _chart_workload(source: SourceDocuments, located: Located, spec: kinds.WorkloadSpec) -> Iterator[Fault]:
+    try:
+        helm_values(spec.values)
+    except BadChartValue as error:
+        yield _at(source, located, ("spec", "values"), faults.BAD_CHART_VALUE, error.what, error.do, key=True)
+    for n, use in enumerate(spec.models):
+        if use.mount:
+            what = "`mount` does nothing in a chart"
+            do = "mount ConfigMap edgeferry-models, or what it names, in the chart's templates"
+            yield _at(source, located, ("spec", "models", n, "mount"), faults.CONTRADICTION, what, do, key=True)
 
 
 def _published(checked: Checked, published: Mapping[str, str]) -> Iterator[Fault]:

@@ -38,6 +38,7 @@ class CatalogVersion:
         content: the bytes in Git, or None where ``spec`` refers to a registry.
         spec: of version.yaml; empty spec where there is none.
         contents: variant → its bytes in Git, of those that have any.
+        chart: the chart in Git, or None where ``spec`` refers to a registry or there is none.
         withdrawn: the reason; empty for none.
         where: file:line:column, for messages.
         signature: ``model.sig`` of the version's folder; empty for none.
@@ -51,10 +52,16 @@ class CatalogVersion:
     where: str = ""
     signature: bytes = b""
     contents: Mapping[str, Content] = field(default_factory=dict)
+    chart: Content | None = None
 
     def variant(self, name: str) -> kinds.VariantSpec | None:
         """Return a variant; None for the version itself."""
         return next((one for one in self.spec.variants if one.name == name), None)
+
+    @property
+    def has_chart(self) -> bool:
+        """Whether it holds a chart, in Git or by reference."""
+        return self.chart is not None or self.spec.chart is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class WorkloadVersion:
         identity: digest that changes when the folder's content does.
         manifests: file name → YAML bytes of the Kubernetes manifests in the version's folder, checked.
         content: the whole folder, packed for hosts; None where the workload has no ``host``.
+        chart: the chart in Git, or by reference; None where it is manifests.
     """
 
     version: str
@@ -88,6 +96,7 @@ class WorkloadVersion:
     manifests: Mapping[str, bytes]
     content: Content | None = None
     where: str = ""
+    chart: Content | kinds.WorkloadSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

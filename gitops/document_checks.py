@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.wire.chart import BadChartValue, helm_values
 from gitops import faults, kinds, policy_checks
 from gitops.problems import Problem as Problem
 from gitops.problems import against as _against
@@ -52,16 +53,14 @@ def _source(document: kinds.Source) -> Iterator[Problem]:
 def _model(document: kinds.Model) -> Iterator[Problem]:
     spec = document.spec
     if spec.delivery == "chart":
-        what, do = "delivery `chart` is not implemented in this version", "use container, server or file"
-        yield Problem(("spec", "delivery"), faults.NOT_IMPLEMENTED, what, do)
-        return
+        yield from _chart_values(spec.values)
     if spec.delivery == "server" and spec.runtime is None:
         yield _missing("spec", "runtime", "delivery `server` needs it")
     for field, value, deliveries in (
         ("runtime", spec.runtime, ("server",)),
         ("port", spec.port, ("container",)),
         ("selfTest", spec.self_test, ("server", "container")),
-        ("values", spec.values or None, ("server", "container")),
+        ("values", spec.values or None, ("server", "container", "chart")),
     ):
         if value is not None and spec.delivery not in deliveries:
             yield _against(
@@ -81,18 +80,35 @@ def _model(document: kinds.Model) -> Iterator[Problem]:
 def _model_version(document: kinds.ModelVersion) -> Iterator[Problem]:
     spec = document.spec
     given = [name for name in ("artifact", "image", "chart") if getattr(spec, name) is not None]
-    if len(given) > 1 or (not given and not spec.variants):
-        what = f"{' and '.join(given)} together" if given else "neither artifact nor image"
-        yield _against(("spec",), what, "give exactly one of them", True)
+    if (len(given) > 1 and given != ["artifact", "chart"]) or (not given and not spec.variants):
+        what = f"{' and '.join(given)} together" if given else "neither artifact nor image nor chart"
+        yield _against(("spec",), what, "give exactly one of them; an artifact may go with a chart", True)
     if spec.chart is not None:
-        what, do = "`chart` is not implemented in this version", "give an artifact or an image"
-        yield Problem(("spec", "chart"), faults.NOT_IMPLEMENTED, what, do, True)
+        yield from _chart(spec.chart)
     if spec.artifact is not None:
         yield from _artifact(spec.artifact, ("spec", "artifact"))
     yield from policy_checks.variants(spec)
     for n, one in enumerate(spec.variants):
         if one.artifact is not None:
             yield from _artifact(one.artifact, ("spec", "variants", n, "artifact"))
+
+
+def _chart(chart: kinds.ChartSpec) -> Iterator[Problem]:
+    place = ("spec", "chart")
+    if (chart.path is None) == (chart.ref is None):
+        what = "neither `path` nor `ref`" if chart.path is None else "both `path` and `ref`"
+        yield _against(place, what, "give exactly one of them", True)
+    if chart.ref is not None and chart.digest is None:
+        yield Problem((*place, "digest"), faults.MISSING_FIELD, "`digest` is missing", "a `ref` needs it: write it")
+    if chart.path is not None and chart.ref is None and chart.digest is not None:
+        yield _against((*place, "digest"), "`digest` does nothing with `path`", "take it out", True)
+
+
+def _chart_values(values: Mapping[str, str]) -> Iterator[Problem]:
+    try:
+        helm_values(values)
+    except BadChartValue as error:
+        yield Problem(("spec", "values"), faults.BAD_CHART_VALUE, error.what, error.do, True)
 
 
 def _artifact(artifact: kinds.ArtifactSpec, place: Place) -> Iterator[Problem]:
@@ -178,6 +194,9 @@ def _expressions(expressions: Sequence[kinds.Expression | WaveExpression], place
 def _workload(document: kinds.Workload) -> Iterator[Problem]:
     spec = document.spec
     yield from _twice([one.name for one in spec.models], ("spec", "models"), "name")
+    if spec.source is not None and spec.host is not None:
+        what = "a chart runs on no bare host"
+        yield _against(("spec", "host"), what, "take out `host`, or make another workload of it", True)
     if spec.host is not None and spec.host.ready_path and not spec.host.port:
         yield _missing(("spec", "host"), "port", "`readyPath` needs `port: true`")
     if spec.placement is not None and not spec.models:

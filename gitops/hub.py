@@ -38,8 +38,8 @@ from gitops.tree import Tree
 from placement.rollout_types import RolloutState
 from placement.types import Decision
 
-Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str, str], Artifact | None]
-"""(catalog, its trees, kind, name, version, variant) → where its bytes are; None where it has none of its own."""
+Pack = Callable[[Catalog, Mapping[str, Tree], str, str, str, str], tuple[Artifact, ...]]
+"""(catalog, its trees, kind, name, version, variant) → where its bytes are: of a chart the chart first."""
 
 _Cache = dict[tuple[object, ...], tuple[tuple[object, ...], Rendered]]
 """What was asked to be rendered → what it was rendered from, and the result: for the next step, no longer."""
@@ -303,9 +303,9 @@ class Hub:
         if known is not None and known[0] == parts:
             used[key] = known
             return known[1]
-        artifact = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version, variant)
+        artifacts = self.pack(taken.catalog, taken.trees, policy.kind, policy.subject, version, variant)
         wanted = Wanted(policy.kind, policy.subject, version, variant, document, values)
-        made = render(taken.catalog, wanted, artifact)
+        made = render(taken.catalog, wanted, artifacts)
         used[key] = (parts, made)
         return made
 

@@ -15,6 +15,7 @@ from agent.wire.release import Artifact
 from gitops import kinds
 from gitops.artifacts import ArtifactStore
 from gitops.catalog_types import Catalog, Content
+from gitops.charts import pack_chart
 from gitops.oci_manifest import OCI_MANIFEST
 from gitops.packing import PackFile, pack
 from gitops.tree import File, Tree
@@ -41,7 +42,7 @@ class Ingest:
 
     def __call__(
         self, catalog: Catalog, trees: Mapping[str, Tree], kind: str, name: str, version: str, variant: str = ""
-    ) -> Artifact | None:
+    ) -> tuple[Artifact, ...]:
         """Return where a version's bytes are; they are brought into the store first where they stand in Git.
 
         Args:
@@ -52,28 +53,40 @@ class Ingest:
             version: one of its versions.
             variant: of the version; empty for the version itself.
 
+        Returns:
+            At most one artifact; of a chart the chart, and after it the model that goes with it.
+
         Raises:
             EdgeferryError: a Git LFS file cannot be fetched, or the store cannot keep it.
         """
         repository = f"{kind}s/{name}"
+        found: list[Artifact] = []
         if kind == "workload":
             chosen = catalog.workloads[name].versions[version]
-            return (
-                None
-                if chosen.content is None
-                else self._packed(repository, name, version, chosen.identity, chosen.content, trees)
-            )
+            if isinstance(chosen.chart, kinds.WorkloadSource):
+                found.append(Artifact(chosen.chart.digest, 0, OCI_MANIFEST, chosen.chart.chart))
+            elif chosen.chart is not None:
+                found.append(self._packed(f"charts/{repository}", name, version, chosen.identity, chosen.chart, trees))
+            if chosen.content is not None:
+                found.append(self._packed(repository, name, version, chosen.identity, chosen.content, trees))
+            return tuple(found)
         model = catalog.models[name].versions[version]
+        chart = model.spec.chart
+        if model.chart is not None:
+            found.append(self._packed(f"charts/{repository}", name, version, model.identity, model.chart, trees))
+        elif chart is not None and chart.ref is not None and chart.digest is not None:
+            found.append(Artifact(chart.digest, 0, OCI_MANIFEST, chart.ref))
         form = model.variant(variant)
+        content, artifact = model.content, model.spec.artifact
+        identity, tag = model.identity, version
         if form is not None:
-            content = model.contents.get(variant)
-            if content is not None:
-                identity = f"{model.identity} {variant}"
-                return self._packed(repository, name, f"{version}-{variant}", identity, content, trees)
-            return None if form.artifact is None else _referred(form.artifact)
-        if model.content is not None:
-            return self._packed(repository, name, version, model.identity, model.content, trees)
-        return None if model.spec.artifact is None else _referred(model.spec.artifact)
+            content, artifact = model.contents.get(variant), form.artifact
+            identity, tag = f"{model.identity} {variant}", f"{version}-{variant}"
+        if content is not None:
+            found.append(self._packed(repository, name, tag, identity, content, trees))
+        elif artifact is not None:
+            found.append(_referred(artifact))
+        return tuple(found)
 
     def _packed(
         self, repository: str, name: str, version: str, identity: str, content: Content, trees: Mapping[str, Tree]
@@ -84,7 +97,10 @@ class Ingest:
             return known
         tree = trees[content.source]
         files = [self._file(tree, file, content.root) for file in content.files]
-        artifact = pack(self.store, repository, files, name, version)
+        if repository.startswith("charts/"):
+            artifact = pack_chart(self.store, repository, files, version)
+        else:
+            artifact = pack(self.store, repository, files, name, version)
         _write(note, artifact)
         return artifact
 

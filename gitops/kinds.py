@@ -12,6 +12,8 @@ from pydantic import Field
 from gitops.field_types import (
     AbsolutePath,
     Branch,
+    ChartName,
+    Digest,
     ImageRef,
     Labels,
     Name,
@@ -311,10 +313,24 @@ class HostProgram(Spec):
     ready_path: UrlPath = Field(default="", description="HTTP path that answers 200 when it is ready; needs `port`.")
 
 
-class WorkloadSpec(Spec):
-    """An application that uses models. Its manifests stand in versions/VERSION/ beside workload.yaml."""
+class WorkloadSource(Spec):
+    """A version of a workload that stands elsewhere."""
 
-    later: ClassVar[tuple[str, ...]] = ("source",)
+    later: ClassVar[tuple[str, ...]] = ("git", "revision", "path")
+
+    chart: ChartName = Field(
+        description="A Helm chart without its digest.", examples=["oci://registry.example/charts/line-inspector"]
+    )
+    digest: Digest = Field(description="Of the chart's manifest.")
+    version: Version = Field(description="The workload's version that this is.", examples=["1.4.0"])
+
+
+class WorkloadSpec(Spec):
+    """An application that uses models. Its manifests or its chart stand in versions/VERSION/ beside workload.yaml."""
+
+    source: WorkloadSource | None = Field(
+        default=None, description="A version that stands elsewhere, beside those in versions/."
+    )
 
     models: tuple[ModelUseSpec, ...] = Field(default=(), description="Models that it uses.")
     namespace: Name = Field(
@@ -324,7 +340,7 @@ class WorkloadSpec(Spec):
         default=None, description="Follow a placement of its models; or write a Placement with `workload:`."
     )
     host: HostProgram | None = Field(default=None, description="How it runs on a bare host.")
-    values: Values = Field(default_factory=dict, description="Environment on a host.")
+    values: Values = Field(default_factory=dict, description="Environment on a host; Helm values of a chart.")
 
 
 class Workload(Document):

@@ -89,7 +89,7 @@ class ModelSpec(Spec):
     needs: Needs = Field(default=Needs(), description="What a cluster must have.")
     values: Values = Field(
         default_factory=dict,
-        description="Environment of `container` and `server`.",
+        description="Environment of `container` and `server`; Helm values of `chart`, as dotted names and YAML.",
         examples=[{"threshold": "0.6"}],
     )
     self_test: SelfTestSpec | None = Field(
@@ -129,10 +129,13 @@ class ImageSpec(Spec):
 
 
 class ChartSpec(Spec):
-    """A Helm chart by digest."""
+    """A Helm chart: a folder beside version.yaml, or a reference with its digest."""
 
-    ref: ChartName = Field(description="The chart without its digest.")
-    digest: Digest = Field(description="Of the chart's manifest.")
+    path: RelativePath | None = Field(default=None, description="Folder with Chart.yaml beside version.yaml, in Git.")
+    ref: ChartName | None = Field(
+        default=None, description="The chart without its digest.", examples=["oci://registry.example/charts/reader"]
+    )
+    digest: Digest | None = Field(default=None, description="Of the chart's manifest at `ref`; needed there.")
 
 
 class VariantSpec(Spec):
@@ -149,13 +152,18 @@ class VariantSpec(Spec):
 
 
 class ModelVersionSpec(Spec):
-    """One version's bytes: exactly one of artifact, image, chart; and other forms of it."""
+    """One version's bytes: exactly one of artifact, image, chart (beside which an artifact may be); other forms."""
 
-    artifact: ArtifactSpec | None = Field(default=None, description="The model's bytes, for `server` and `file`.")
+    artifact: ArtifactSpec | None = Field(
+        default=None, description="The model's bytes, for `server` and `file`, and for a `chart` that serves them."
+    )
     image: ImageSpec | None = Field(
         default=None, description="For `container`; for `server` and `file` an image that holds the model under `path`."
     )
-    chart: ChartSpec | None = Field(default=None, description="For `chart`, which this version does not deliver yet.")
+    chart: ChartSpec | None = Field(
+        default=None,
+        description="For `chart`. An `artifact` beside it is staged, and `.Values.edgeferry` tells the chart where.",
+    )
     variants: tuple[VariantSpec, ...] = Field(
         default=(),
         description="Other forms of it. A cluster gets the first form that it has room for, the version itself first.",

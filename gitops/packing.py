@@ -90,8 +90,7 @@ def pack(store: ArtifactStore, repository: str, files: Sequence[PackFile], name:
         ContentChanged: a file is not as long as it said.
         StoreFull: no room.
     """
-    ordered = sorted(files, key=lambda file: file.path)
-    _check(ordered, f"{name} {version}")
+    ordered = checked(files, f"{name} {version}")
     stored = [_put(store, file) for file in ordered]
     config = store.put_bytes(canonical(_config(name, version, ordered, stored)))
     manifest = canonical(
@@ -111,6 +110,22 @@ def pack(store: ArtifactStore, repository: str, files: Sequence[PackFile], name:
         media_type=OCI_MANIFEST,
         ref=f"hub://{repository}",
     )
+
+
+def checked(files: Sequence[PackFile], where: str) -> list[PackFile]:
+    """Return files in the order of their paths.
+
+    Args:
+        files: in any order.
+        where: for messages.
+
+    Raises:
+        UnsafeContent: a path leaves the directory, is not portable, or stands there twice but for case.
+        TooMuchContent: no files, or too many.
+    """
+    ordered = sorted(files, key=lambda file: file.path)
+    _check(ordered, where)
+    return ordered
 
 
 def _check(files: Sequence[PackFile], where: str) -> None:

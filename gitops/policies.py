@@ -158,13 +158,19 @@ def _whole(text: str | None, times: int = 1) -> int:
     return 0 if found is None else int(-(-(found * times) // 1))
 
 
+def _workload_delivery(workload: CatalogWorkload) -> str:
+    if any(one.chart is not None for one in workload.versions.values()):
+        return "chart"
+    return "server" if workload.document.spec.host is not None else "manifests"
+
+
 def to_workload_subject(workload: CatalogWorkload) -> Subject:
     """Return a workload as placement sees it; one without ``host`` is manifests only."""
     return Subject(
         kind="workload",
         name=workload.name,
         versions=dict.fromkeys(workload.versions, ""),
-        delivery="server" if workload.document.spec.host is not None else "manifests",
+        delivery=_workload_delivery(workload),
         labels=workload.document.metadata.labels,
     )
 

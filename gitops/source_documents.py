@@ -165,6 +165,8 @@ class _Fold:
     def folders(self, owners: Mapping[str, list[Located]]) -> None:
         for name, located in self.by_kind.get("Model", {}).items():
             self.read_self_test(name, located)
+        for located in self.by_kind.get("Workload", {}).values():
+            self.add_sourced(located)
         in_files: dict[tuple[str, str], Located] = {}
         for located in sorted(self.by_kind.get("ModelVersion", {}).values(), key=_order):
             stands = layout.standing(located.file.path)
@@ -206,6 +208,13 @@ class _Fold:
         do = f"add {folder.owner}{top[:-1]}.yaml"
         self.note(faults.WRONG_FOLDER, folder.path, f"a version without its {top[:-1]}", do)
 
+    def add_sourced(self, located: Located) -> None:
+        document = located.document
+        assert isinstance(document, kinds.Workload)
+        if document.spec.source is not None:
+            made = version_folders.sourced_version(located, document.spec.source)
+            self.workloads.setdefault(document.metadata.name, {})[made.version] = made
+
     def add_workload(self, folder: Folder, document: kinds.Workload) -> None:
         key = ("workload", folder.owner, folder.version)
         made = self.files.once(key, self.faults, version_folders.workload_version, self.tree, folder, document)
@@ -213,7 +222,10 @@ class _Fold:
         if made is None:
             self.broken.add(("WorkloadVersion", name))
         else:
-            self.workloads.setdefault(name, {})[made.version] = made
+            other = self.workloads.setdefault(name, {}).setdefault(made.version, made)
+            if other is not made:
+                what = f"version {made.version} of {name} stands at {other.where} too"
+                self.note(faults.DUPLICATE_DOCUMENT, folder.path, what, "keep one of them")
 
     def add_model(self, folder: Folder, model: str | None, located: Located | None) -> None:
         if located is not None:
@@ -238,10 +250,11 @@ class _Fold:
     def stand_alone(self, located: Located) -> None:
         document = located.document
         assert isinstance(document, kinds.ModelVersion)
-        artifacts = [document.spec.artifact, *(one.artifact for one in document.spec.variants)]
-        if any(one is not None and one.path is not None for one in artifacts):
+        spec = document.spec
+        places = [spec.artifact, spec.chart, *(one.artifact for one in spec.variants)]
+        if any(one is not None and one.path is not None for one in places):
             do = "move it to models/NAME/versions/VERSION/version.yaml, or give a `ref`"
-            place = ("spec", "artifact", "path")
+            place = ("spec", "artifact" if spec.chart is None or spec.chart.path is None else "chart", "path")
             self.note_at(faults.WRONG_FOLDER, located, place, "`path` outside a version's folder", do)
             self.broken.add(("ModelVersion", document.metadata.name))
             return

@@ -10,7 +10,7 @@ from typing import Final
 from agent.wire.canonical import Json, canonical, digest
 from agent.wire.model_signature import MOST_BYTES
 from agent.wire.model_signature import NAME as SIGNATURE
-from gitops import faults, kinds, manifests
+from gitops import charts, faults, kinds, manifests
 from gitops.catalog_types import CatalogVersion, Content, WorkloadVersion
 from gitops.documents import Located, position
 from gitops.faults import Fault
@@ -65,10 +65,7 @@ def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[
     unsigned = {name: file for name, file in folder.files.items() if name != SIGNATURE}
     signature = tree.blobs.read(folder.files[SIGNATURE], MOST_BYTES) if SIGNATURE in folder.files else b""
     if located is None:
-        content = _content(tree.source, folder.path, unsigned)
-        spec = kinds.ModelVersionSpec()
-        identity = _identity(spec, content)
-        return CatalogVersion(folder.version, identity, content, spec, where=folder.path, signature=signature), []
+        return _undocumented(tree, replace(folder, files=unsigned), signature)
     document = located.document
     assert isinstance(document, kinds.ModelVersion)
     spec = document.spec
@@ -80,10 +77,10 @@ def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[
         )
         if artifact is not None and artifact.path is not None
     ]
-    if not wanted:
+    chart, missing = _chart_of(tree, folder, located, spec)
+    if not wanted and not missing and chart is None:
         return replace(registered_version(located), signature=signature), []
     contents: dict[str, Content] = {}
-    missing: list[Fault] = []
     for name, place, artifact in wanted:
         path = (artifact.path or "").removeprefix("./").rstrip("/")
         contents[name] = _below(tree.source, folder.path, unsigned, path)
@@ -94,9 +91,47 @@ def model_version(tree: Tree, folder: Folder, located: Located | None) -> tuple[
     if missing:
         return None, missing
     own = contents.pop("") if "" in contents else None
-    identity = _identity(spec, own, contents)
+    identity = _identity(spec, own, contents, chart)
     made = CatalogVersion(folder.version, identity, own, spec, where=located.where, signature=signature)
-    return replace(made, contents=contents), []
+    return replace(made, contents=contents, chart=chart), []
+
+
+def _undocumented(tree: Tree, folder: Folder, signature: bytes) -> tuple[CatalogVersion | None, list[Fault]]:
+    """Return the version of a folder that holds just files: a chart, a model, or a model beside its chart."""
+    spec = kinds.ModelVersionSpec()
+    place = charts.place_of(folder.files)
+    chart, wrong = (None, []) if place is None else _chart(tree, folder, place)
+    rest = {name: file for name, file in folder.files.items() if place is None or not _within(name, place)}
+    content = _content(tree.source, folder.path, rest) if rest or place is None else None
+    if wrong:
+        return None, wrong
+    identity = _identity(spec, content, chart=chart)
+    made = CatalogVersion(folder.version, identity, content, spec, where=folder.path, signature=signature)
+    return replace(made, chart=chart), []
+
+
+def _chart_of(
+    tree: Tree, folder: Folder, located: Located, spec: kinds.ModelVersionSpec
+) -> tuple[Content | None, list[Fault]]:
+    """Return the chart that ``chart.path`` names, and what is wrong with it."""
+    if spec.chart is None or spec.chart.path is None:
+        return None, []
+    place = "" if spec.chart.path in (".", "./") else spec.chart.path.removeprefix("./").rstrip("/")
+    if "Chart.yaml" in charts.below(folder.files, place):
+        return _chart(tree, folder, place)
+    path = "/".join(filter(None, (folder.path.rstrip("/"), place, "Chart.yaml")))
+    do = "add it to the version's folder, or mend the path"
+    return None, [at(tree, located, ("spec", "chart", "path"), faults.MISSING_FILE, f"there is no {path}", do)]
+
+
+def _chart(tree: Tree, folder: Folder, place: str) -> tuple[Content, list[Fault]]:
+    files = charts.below(folder.files, place)
+    root = f"{folder.path}{place}/" if place else folder.path
+    return _content(tree.source, root, files), charts.check(tree, files)
+
+
+def _within(path: str, folder: str) -> bool:
+    return folder == "" or path.startswith(f"{folder}/")
 
 
 def _below(source: str, folder: str, files: Mapping[str, File], path: str) -> Content:
@@ -123,6 +158,9 @@ def workload_version(
     tree: Tree, folder: Folder, document: kinds.Workload
 ) -> tuple[WorkloadVersion | None, list[Fault]]:
     """Return a workload version, and its faults."""
+    place = charts.place_of(folder.files)
+    if place is not None:
+        return _workload_chart(tree, folder, document, place)
     on_host = document.spec.host is not None
     read = {
         name: tree.blobs.read(file, MAX_BYTES + 1)
@@ -131,7 +169,8 @@ def workload_version(
     }
     objects = {name: data for name, data in sorted(read.items()) if manifests.is_manifest(name, data)}
     if not objects and not on_host:
-        what, do = "no Kubernetes manifests here, and the workload has no `host`", "add manifests, or `host` to it"
+        what = "no Kubernetes manifests and no chart here, and the workload has no `host`"
+        do = "add manifests, or a chart, or `host` to it"
         return None, [faults.NOTHING_TO_DELIVER.at(folder.path, what, do, source=tree.source)]
     wrong = manifests.check(objects, folder.path, tree.source, document.spec.namespace)
     content = _content(tree.source, folder.path, folder.files)
@@ -143,6 +182,25 @@ def workload_version(
         where=folder.path,
     )
     return version, wrong
+
+
+def _workload_chart(
+    tree: Tree, folder: Folder, document: kinds.Workload, place: str
+) -> tuple[WorkloadVersion | None, list[Fault]]:
+    chart, wrong = _chart(tree, folder, place)
+    if document.spec.host is not None:
+        what, do = "a chart runs on no bare host", "take out `host`, or make another workload of it"
+        wrong.append(faults.CONTRADICTION.at(folder.path, what, do, source=tree.source))
+    if wrong:
+        return None, wrong
+    identity = digest(canonical({"chart": _listed(chart)}))
+    return WorkloadVersion(folder.version, identity, {}, where=folder.path, chart=chart), []
+
+
+def sourced_version(located: Located, source: kinds.WorkloadSource) -> WorkloadVersion:
+    """Return a workload version whose chart is in a registry."""
+    identity = digest(canonical({"source": source.model_dump(mode="json", by_alias=True)}))
+    return WorkloadVersion(source.version, identity, {}, where=located.where, chart=source)
 
 
 def self_test(
@@ -199,13 +257,19 @@ def _content(source: str, root: str, files: Mapping[str, File]) -> Content:
 
 
 def _identity(
-    spec: kinds.ModelVersionSpec, content: Content | None, contents: Mapping[str, Content] | None = None
+    spec: kinds.ModelVersionSpec,
+    content: Content | None,
+    contents: Mapping[str, Content] | None = None,
+    chart: Content | None = None,
 ) -> str:
     """Return the digest over what a version is, wherever it stands."""
     value = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if content is not None:
         value.pop("artifact", None)
     covered: dict[str, Json] = {"spec": value, "files": _listed(content)}
+    if chart is not None:
+        value.pop("chart", None)
+        covered["chart"] = _listed(chart)
     if contents:
         covered["variants"] = {name: _listed(one) for name, one in contents.items()}
     return digest(canonical(covered))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent.wire.canonical import Json, digest
+from agent.wire.chart import helm_values
 from agent.wire.errors import Stop
 from agent.wire.model_signature import NAME as SIGNATURE
 from agent.wire.model_signature import REQUIREMENT
@@ -47,6 +48,10 @@ class UnsignedVersion(Stop):
     code = "EF3310"
 
 
+Artifacts = tuple[Artifact, ...]
+"""Where a version's bytes are: of a chart the chart first."""
+
+
 class NotRunnable(Stop):
     """A version has nothing that its delivery could run."""
 
@@ -74,21 +79,21 @@ class Wanted:
     values: Mapping[str, str]
 
 
-def render(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
+def render(catalog: Catalog, wanted: Wanted, artifacts: Artifacts) -> Rendered:
     """Render one model or workload version.
 
     Args:
         catalog: checked, so that no reference dangles.
         wanted: what.
-        artifact: where its bytes are; None where it has none of its own.
+        artifacts: where its bytes are.
 
     Raises:
         NotRunnable: the delivery cannot run what the version holds.
     """
-    return (_model if wanted.kind == "model" else _workload)(catalog, wanted, artifact)
+    return (_model if wanted.kind == "model" else _workload)(catalog, wanted, artifacts)
 
 
-def _model(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
+def _model(catalog: Catalog, wanted: Wanted, artifacts: Artifacts) -> Rendered:
     found = catalog.models[wanted.name]
     spec, version = found.document.spec, found.versions[wanted.version]
     form = version.variant(wanted.variant)
@@ -100,16 +105,18 @@ def _model(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rende
         delivery=spec.delivery,
         placement=wanted.placement,
         namespace=spec.namespace,
-        artifacts=() if artifact is None else (artifact,),
+        artifacts=artifacts,
         images=() if image is None else (f"{image.ref}@{image.digest}",),
         values={**spec.values, **wanted.values},
         switch=spec.switch,
         runtime=None if spec.runtime is None else _runtime(spec.runtime, catalog.runtimes[spec.runtime].spec),
     )
     files: dict[str, bytes] = {}
+    if spec.delivery == "chart":
+        return _rendered(*_signed(catalog, wanted, _charted(entry), files), [])
     if spec.self_test is not None:
         entry, files = _self_test(entry, found, spec.self_test)
-    if artifact is not None:
+    if artifacts:
         entry, files = _signed(catalog, wanted, entry, files)
     needs = spec.needs if form is None else merged_needs(form.needs, spec.needs)
     ask = kubernetes.Ask(resources(needs), pod_parts(needs, catalog.nodes(wanted.placement)))
@@ -133,7 +140,7 @@ def _signed(catalog: Catalog, wanted: Wanted, entry: Entry, files: dict[str, byt
     return entry, files | ({f"{entry.directory}/{SIGNATURE}": signature} if signature else {})
 
 
-def _workload(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Rendered:
+def _workload(catalog: Catalog, wanted: Wanted, artifacts: Artifacts) -> Rendered:
     found: CatalogWorkload = catalog.workloads[wanted.name]
     spec = found.document.spec
     chosen: WorkloadVersion = found.versions[wanted.version]
@@ -145,7 +152,7 @@ def _workload(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Re
         delivery="manifests",
         placement=wanted.placement,
         namespace=spec.namespace,
-        artifacts=() if artifact is None else (artifact,),
+        artifacts=artifacts,
         values={**spec.values, **wanted.values},
         runtime=None
         if host is None
@@ -158,6 +165,8 @@ def _workload(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Re
         ),
         models=tuple(ModelUse(use.name, use.version, use.mount, use.on_change) for use in spec.models),
     )
+    if chosen.chart is not None:
+        return _rendered(_charted(entry), {}, [])
     objects = [
         (
             file.removesuffix(".yml").removesuffix(".yaml") + (f"-{n}" if n else ""),
@@ -167,6 +176,16 @@ def _workload(catalog: Catalog, wanted: Wanted, artifact: Artifact | None) -> Re
         for n, manifest in enumerate(manifests.load(data))
     ]
     return _rendered(entry, {}, objects)
+
+
+def _charted(entry: Entry) -> Entry:
+    """Return the entry as a Helm release: the agent's Helm makes the objects.
+
+    Raises:
+        BadChartValue: a placement's values contradict the model's.
+    """
+    helm_values(entry.values, f"{entry.kind} {entry.name} {entry.version}")
+    return replace(entry, delivery="chart", requires=("chart",), release=entry.name)
 
 
 def _model_objects(
@@ -233,7 +252,7 @@ def _rendered(entry: Entry, files: dict[str, bytes], objects: Iterable[tuple[str
         files=files,
         digests={path: digest(data) for path, data in files.items()},
         manifests=tuple(built),
-        objects=frozenset(map(object_identity, built.values())),
+        objects=identities(entry, built.values()),
     )
 
 
@@ -241,6 +260,12 @@ def _without_placement(one: kubernetes.Object) -> kubernetes.Object:
     metadata = one["metadata"]
     kept = {key: value for key, value in metadata["labels"].items() if key != "edgeferry.dev/placement"}
     return {**one, "metadata": {**metadata, "labels": kept}}
+
+
+def identities(entry: Entry, objects: Iterable[kubernetes.Object]) -> frozenset[str]:
+    """Return ``apiVersion/kind/namespace/name`` of what an entry brings: its objects, or its Helm release."""
+    release = {f"helm.sh/v3/Release/{entry.namespace}/{entry.release}"} if entry.release else set()
+    return frozenset({*release, *map(object_identity, objects)})
 
 
 def object_identity(one: kubernetes.Object) -> str:

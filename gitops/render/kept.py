@@ -16,7 +16,7 @@ from agent.wire.errors import Malformed
 from agent.wire.fields import Fields
 from agent.wire.release import NAME, decode_entry
 from gitops import manifests
-from gitops.render.entries import Rendered, object_identity
+from gitops.render.entries import Rendered, identities
 
 FORMATS: Final = (1,)
 
@@ -69,5 +69,5 @@ def _rendered(encoded: dict[str, Any], files: Mapping[str, bytes], where: str) -
         files=dict(files),
         digests={path: digest(data) for path, data in files.items()},
         manifests=paths,
-        objects=frozenset(map(object_identity, objects)),
+        objects=identities(entry, objects),
     )

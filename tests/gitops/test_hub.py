@@ -92,6 +92,24 @@ def test_the_template_is_published_as_its_placement_says(tmp_path: Path, reposit
     assert versions(fleet, "turin-01") == {}
 
 
+def test_the_template_s_chart_goes_to_clusters_and_is_refused_for_hosts_with_the_reason(
+    tmp_path: Path, repository: Repository
+) -> None:
+    kubernetes = cluster("lyon-01", **{"edgeferry.dev/platform": "kubernetes"})
+    host = cluster("milan-01", **{"edgeferry.dev/platform": "host"})
+    repository.commit({**kubernetes, **host, **placement("digits-chart", model="digits-chart")})
+    fleet = opened(tmp_path, repository)
+    step(fleet)
+    (entry,) = release(fleet, "lyon-01").entries
+    assert (entry.delivery, entry.requires, entry.release) == ("chart", ("chart",), "digits-chart")
+    assert [one.ref for one in entry.artifacts] == ["hub://charts/models/digits-chart", "hub://models/digits-chart"]
+    assert entry.values["env.threshold"] == "0.6"
+    assert all(fleet.artifacts.has(blob) for one in entry.artifacts for blob in fleet.artifacts.blobs_of(one.digest))
+    assert "digits-chart" not in versions(fleet, "milan-01")
+    decision = json.loads(fleet.repository.read("decisions/digits-chart/decision.json") or b"")
+    assert "chart" in json.dumps(decision["refused"])
+
+
 def test_a_rerun_publishes_nothing_also_by_another_process(tmp_path: Path, repository: Repository) -> None:
     fleet = opened(tmp_path, repository)
     head = step(fleet)

@@ -65,7 +65,7 @@ def catalog(**spec: Any) -> Catalog:
 
 def digits(found: Catalog, version: str = "1.0.0", placement: str = "p", **values: str) -> Rendered:
     wanted = Wanted("model", "digits", version, "", placement, values)
-    return render(found, wanted, ARTIFACT if version == "1.0.0" else None)
+    return render(found, wanted, (ARTIFACT,) if version == "1.0.0" else ())
 
 
 def test_a_renamed_placement_restarts_nothing() -> None:
@@ -109,7 +109,7 @@ def test_a_container_model_is_an_image_by_digest() -> None:
 
 def test_two_entries_that_declare_the_same_object_are_refused() -> None:
     found = catalog()
-    both = [render(found, Wanted("workload", name, "1.0.0", "", "p", {}), None) for name in ("reader", "writer")]
+    both = [render(found, Wanted("workload", name, "1.0.0", "", "p", {}), ()) for name in ("reader", "writer")]
     with pytest.raises(ObjectClash, match="settings"):
         draft("milan-01", both, STAMP, 1)
 
@@ -117,7 +117,7 @@ def test_two_entries_that_declare_the_same_object_are_refused() -> None:
 def test_every_file_of_an_overlay_is_listed_with_its_digest_and_the_release_is_signed() -> None:
     key = SigningKey.generate()
     found = catalog(selfTest={"input": "in.json", "output": "out.json", "tolerance": 0.001})
-    entries = [digits(found), render(found, Wanted("workload", "reader", "1.0.0", "", "p", {}), None)]
+    entries = [digits(found), render(found, Wanted("workload", "reader", "1.0.0", "", "p", {}), ())]
     overlay = signed(draft("milan-01", entries, STAMP, 7, "SHA256:x"), key)
     verify(overlay["release.json"], overlay["release.json.sig"], RELEASE, {key.public}, "x")
     release = decode_release(overlay["release.json"])
@@ -139,7 +139,7 @@ def test_kubectl_kustomize_builds_the_overlay(tmp_path: Path, which: str) -> Non
     if kubectl is None:
         pytest.skip("kubectl is not installed")
     found = catalog()
-    entries = [digits(found), render(found, Wanted("workload", "reader", "1.0.0", "", "p", {}), None)]
+    entries = [digits(found), render(found, Wanted("workload", "reader", "1.0.0", "", "p", {}), ())]
     entries = entries[: ["nothing", "a model", "a model and a workload"].index(which)]
     for path, data in signed(draft("a", entries, STAMP, 1), SigningKey.generate()).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

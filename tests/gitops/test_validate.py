@@ -51,7 +51,7 @@ def test_the_template_has_no_faults(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "repo-template", tmp_path / "t")
     done = validate(tmp_path / "t")
     assert done.exit_code == 0
-    counts = "1 model, 1 workload, 2 versions, 1 runtime, 3 clusters, 1 placement"
+    counts = "2 models, 1 workload, 3 versions, 1 runtime, 3 clusters, 1 placement"
     assert done.output == f"{counts}: no faults\n"
 
 

@@ -95,4 +95,4 @@ def staged_chart(
         release=name,
     )
     file = None if content is None else content / "model.onnx"
-    return Staged(with_digest(entry, {}), {}, content, file, chart)
+    return Staged(with_digest(entry, {}), {}, content, file, chart=chart)
