@@ -136,7 +136,7 @@ def put(target: Target, record: Record, objects: Sequence[Wanted], *, claim: boo
     if make is None and before is not None and not changed and not gone and before == finished(record, before.objects):
         return
     there = _look_up(target, changed, had)
-    _judge(target, changed, had, there, None if maker is None else maker.made)
+    _judge(target, changed, had, there, maker)
     # Grows entry by entry in the record that the inventory has in memory: a copy for each object would be quadratic.
     placed = {**had, **{one.key: Placed(one.api_version) for one in objects if one.key not in had}}
     now = replace(record, objects=placed)
@@ -242,13 +242,15 @@ def _judge(
     changed: Sequence[Wanted],
     had: Mapping[Key, Placed],
     there: Mapping[Key, Json | None],
-    made: Callable[[Json], bool] | None,
+    maker: Maker | None,
 ) -> None:
-    """Let the API server judge every change; one alone is judged when it is made."""
+    """Let the API server judge every change; one alone is judged when it is made, and Helm's when Helm makes it."""
     for one in changed:
         live = there.get(one.key)
-        if live is not None and (made is None or not made(live)):
+        if live is not None and (maker is None or not maker.made(live)):
             _check_ours(one, live, had.get(one.key))
+    if maker is not None and maker.make is not None:
+        return  # applied over what Helm still holds, list items of both would stand side by side
 
     def judge(one: Wanted) -> None:
         resource = _served_now(target, one)
