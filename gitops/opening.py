@@ -217,12 +217,14 @@ def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -
 
 
 def world_of(heard: Heard, now: datetime) -> World:
-    """Return what the clusters' reports say, as a step takes it."""
+    """Return what the clusters' reports say, as a step takes it; nobody else saw when they were sent."""
     facts = {
         cluster: {fact.name: (fact.value, fact.measured_at) for fact in report.facts}
         for cluster, report in heard.reports.items()
     }
-    return World(now, facts, highest=heard.highest)
+    sent = {cluster: min(report.sent_at, now) for cluster, report in heard.reports.items()}
+    reports = {cluster: (report, sent[cluster]) for cluster, report in heard.reports.items()}
+    return World(now, facts, highest=heard.highest, reports=reports, seen=sent)
 
 
 def _keys(open_source: Callable[[str, kinds.Source | None], Source], known: Mapping[str, str]) -> dict[str, str]:
