@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ import pygit2
 from agent.wire.release import NAME
 from gitops.fleet_tree import TREE, Trees, blobs_below, decode_tree
 from gitops.refs import CLUSTERS, MAIN, FleetUnreadable, Refs, loose_main, read_refs
+
+LOOK_S: Final = 0.1
+"""A poll looks whether another process moved the references so often at most."""
 
 _KINDS: Final = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 _TREE_LINE: Final = re.compile(rb"tree ([0-9a-f]{40})\n")
@@ -80,6 +84,7 @@ class FleetRepository:
         self._odb = pygit2.Odb(str(path / "objects"))
         self._lock = threading.Lock()
         self._refs = Refs()
+        self._look_s = 0.0
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False, upstream: Upstream | None = None) -> Self:
@@ -116,6 +121,7 @@ class FleetRepository:
     def settle(self, refs: Refs) -> None:
         """Take over the references that were just written, so that they need not be read again."""
         self._refs = refs
+        self._look_s = 0.0
 
     @property
     def head(self) -> str | None:
@@ -123,8 +129,15 @@ class FleetRepository:
         return loose_main(self.path) or self.refs.values.get(MAIN)
 
     def cluster_commit(self, cluster: str) -> str | None:
-        """Return the id of the parentless commit with the cluster's overlay; None before its first publication."""
-        return self.refs.values.get(CLUSTERS + cluster)
+        """Return the id of the parentless commit with the cluster's overlay; None before its first publication.
+
+        What this object published is seen at once, what another process did within ``LOOK_S``.
+        """
+        now_s = time.monotonic()
+        if now_s >= self._look_s:
+            self._look_s = now_s + LOOK_S  # before the look: what is settled meanwhile calls for another one
+            self._refs = read_refs(self.path, self._refs)
+        return self._refs.values.get(CLUSTERS + cluster)
 
     def read(self, path: str, at: str | None = None) -> bytes | None:
         """Return the bytes of a file; None for none.

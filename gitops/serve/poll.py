@@ -12,8 +12,8 @@ import math
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
 
 from agent.wire.errors import EdgeferryError
 from agent.wire.overlay import MEDIA_TYPE, pack
@@ -37,8 +37,7 @@ _WAIT: Final = re.compile(rb"(?:^|&)wait=(\d{1,6}(?:\.\d{1,3})?)(?:&|$)")
 _log: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One poll as it came.
 
     Attributes:
@@ -74,12 +73,33 @@ class Polls:
         self.notifier = notifier
         self.roll = roll
         self.packers = ThreadPoolExecutor(2, "edgeferry-pack")
+        self._ticks: dict[int, set[Poll]] = {}
 
     def begin(self, ask: Ask, asker: Asker) -> Poll:
         """Take one poll; it is answered before or after this returns."""
         poll = Poll(self, ask, asker)
         poll.attempt(poll.begin)
         return poll
+
+    def hold(self, poll: Poll, wait_s: float) -> int:
+        """Let a poll expire after its wait, more or less; return the tick that it does so at."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s * (1 - JITTER + 2 * JITTER * self.view.jitter())
+        tick = math.ceil(end_s / TICK_S)
+        held = self._ticks.get(tick)
+        if held is None:
+            held = self._ticks[tick] = set()
+            loop.call_at(tick * TICK_S, self._expire, tick)
+        held.add(poll)
+        return tick
+
+    def release(self, poll: Poll, tick: int) -> None:
+        """Let a poll expire no more."""
+        self._ticks.get(tick, set()).discard(poll)
+
+    def _expire(self, tick: int) -> None:
+        for poll in self._ticks.pop(tick):  # one that goes meanwhile is found to wait no more
+            poll.expire()
 
     def close(self) -> None:
         """Let the threads that pack overlays end."""
@@ -89,7 +109,7 @@ class Polls:
 class Poll:
     """One poll, from its question to its answer. All of it runs on the loop."""
 
-    __slots__ = ("_ask", "_asker", "_cluster", "_commit", "_polls", "_timer", "answered")
+    __slots__ = ("_ask", "_asker", "_cluster", "_commit", "_polls", "_tick", "answered")
 
     def __init__(self, polls: Polls, ask: Ask, asker: Asker) -> None:
         self._polls = polls
@@ -97,7 +117,7 @@ class Poll:
         self._asker = asker
         self._cluster = ""
         self._commit: str | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._tick = 0  # that its wait ends at; 0 while it does not wait
         self.answered = False
 
     def begin(self) -> None:
@@ -116,9 +136,7 @@ class Poll:
             return
         self._cluster, self._commit = cluster, commit
         polls.notifier.add(cluster, self.look)
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + min(wait_s, MOST_S) * (1 - JITTER + 2 * JITTER * polls.view.jitter())
-        self._timer = loop.call_at(math.ceil(end_s / TICK_S) * TICK_S, self.expire)
+        self._tick = polls.hold(self, min(wait_s, MOST_S))
 
     def look(self) -> None:
         """There may be news, or the registration may have ended."""
@@ -126,7 +144,7 @@ class Poll:
 
     def expire(self) -> None:
         """End the wait: nothing was told meanwhile, and the agent asks again at once."""
-        if self._timer is not None:
+        if self._tick:
             self.cancel()
             self.attempt(lambda: self._answer(self._commit))
 
@@ -144,9 +162,9 @@ class Poll:
 
     def cancel(self) -> None:
         """Wait no longer, and do not answer: the client is gone, or the answer follows here."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._tick:
+            self._polls.release(self, self._tick)
+            self._tick = 0
             self._polls.notifier.remove(self._cluster, self.look)
 
     def _look(self) -> None:
@@ -194,6 +212,7 @@ class Poll:
         self._asker.reply(status, headers, body)
 
 
+@lru_cache(64)
 def _wait_s(query: bytes) -> float:
     found = _WAIT.search(query)
     if found is None and b"wait" in query:

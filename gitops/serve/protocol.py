@@ -35,10 +35,11 @@ MOST_CONNECTIONS: Final = 20_000
 
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
+_BUFFER: Final = memoryview(bytearray(64 << 10))
 _WITH_BODY: Final = {b"content-length", b"transfer-encoding", b"expect", b"upgrade"}
 
 
-class HubProtocol(HttpToolsProtocol):
+class HubProtocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection of an agent, a Git client, a Git host, or a person.
 
     Args:
@@ -59,6 +60,18 @@ class HubProtocol(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go: one buffer for all connections, as the loop reads one at a time.
+
+        asyncio would make one of 256 KiB for every read over TLS.
+        """
+        del sizehint
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what came."""
+        self.data_received(bytes(_BUFFER[:nbytes]))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Read who the client is, and start to count its time."""
