@@ -74,7 +74,7 @@ def _opening(windows: tuple[Window, ...], now: datetime) -> Opening:
         if end <= now:
             closed_since = end
         elif begin <= now:
-            return Opening(True, begin, end)
+            return Opening(True, begin, end if end - now < timedelta(days=8) else None)  # some cover the whole week
         else:
             return Opening(False, closed_since, begin)
     raise AssertionError("a window comes back within a week")

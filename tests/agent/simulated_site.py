@@ -333,7 +333,7 @@ class Edge:
             raise AssertionError(f"does not settle: {outcome.plan}\n{self.site.book.states}\n{self.site.faults}")
         return self.look()
 
-    def release(self, *entries: tuple[Entry, Mapping[str, bytes]], retire: Any = "") -> Received:
+    def release(self, *entries: tuple[Entry, Mapping[str, bytes]], **changes: Any) -> Received:
         """Return a signed overlay with the next sequence."""
         self.sequence += 1
         files = {path: data for _, own in entries for path, data in own.items()}
@@ -345,7 +345,7 @@ class Edge:
             self.trust,
             tuple(entry for entry, _ in entries),
             {path: digest(data) for path, data in files.items()},
-            retire=retire,
+            **changes,
         )
         data, _ = encode_release(release)
         files |= {NAME: data, SIGNATURE_NAME: self.signer.sign(data, RELEASE)}
