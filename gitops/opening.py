@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from agent.wire.errors import EdgeferryError, Retry, Stop
+from agent.wire.report import Report
 from agent.wire.signature import SigningKey
 from agent.wire.trust import Trust, paths
 from gitops import kinds
@@ -25,8 +27,12 @@ from gitops.ingest import Ingest
 from gitops.intake import MAIN, Intake, Source
 from gitops.keys import Keyring, first_trust
 from gitops.lfs import open_large
+from gitops.plan_text import plan_held
+from gitops.planning import Plan, plan_of_step
 from gitops.provenance import current_trust, verify_head
 from gitops.remote import GitHost
+from gitops.render.entries import Rendered
+from gitops.render.kept import from_overlay
 from gitops.report_refs import Heard, fetch_reports, hear
 from gitops.source import SourceMirror, Sources
 from gitops.state_dir import StateDir
@@ -182,7 +188,7 @@ def publish_once(
         return Publication(opened.hub.publish(step), step, heard)
 
 
-def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -> Step:
+def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "", now: datetime | None = None) -> Step:
     """Return the step that publishing would take; nothing changes.
 
     Args:
@@ -190,10 +196,37 @@ def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -
         fleet: path or URL of the fleet repository.
         revision: branch, tag or commit; None for what stands in the folder.
         reports: URL of the report repository; empty for none.
+        now: time of the step; None for the clock's.
 
     Raises:
         EdgeferryError: the documents have faults, or the fleet repository cannot be read.
     """
+    with _looking(folder, fleet, revision, reports) as (hub, heard):
+        return hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0)))
+
+
+def full_plan_of(
+    folder: Path, fleet: str, revision: str | None, reports: str = "", now: datetime | None = None
+) -> Plan:
+    """Return where publishing would lead in the end, and what it costs; arguments and faults as of ``plan_of``."""
+    with _looking(folder, fleet, revision, reports) as (hub, heard):
+        step = hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0)))
+        known: dict[str, Rendered | None] = {}
+
+        def before(digest: str, cluster: str, kind: str, name: str) -> Rendered | None:
+            if digest not in known:
+                known[digest] = from_overlay(hub.repository.overlay(cluster), kind, name)
+            return known[digest]
+
+        free = {cluster: _free(report) for cluster, report in heard.reports.items()}
+        return plan_of_step(
+            step, hub.published, before, {n: one for n, one in free.items() if one is not None}, plan_held(step)
+        )
+
+
+@contextmanager
+def _looking(folder: Path, fleet: str, revision: str | None, reports: str) -> Iterator[tuple[Hub, Heard]]:
+    """Give a hub that may not publish, and what clusters said."""
     with TemporaryDirectory(prefix="edgeferry-plan-") as work:
         repository = open_repository(FleetHome(fleet), Path(work, "fleet.git"), create=False)
         head = repository.head
@@ -213,7 +246,15 @@ def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "") -
             pack=Ingest(store, Path(work, "packed"), open_large),
             verify=lambda: (1 if trust is None else trust.number, key),
         )
-        return hub.step(world_of(heard, datetime.now(UTC).replace(microsecond=0)))
+        yield hub, heard
+
+
+def _free(report: Report) -> int | None:
+    """Return the free bytes of a cluster's disk by its report; None where it does not say."""
+    for fact in report.facts:
+        if fact.name == "disk.free" and fact.value.isascii() and fact.value.isdecimal():
+            return int(fact.value)
+    return None
 
 
 def world_of(heard: Heard, now: datetime) -> World:

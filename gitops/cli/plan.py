@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from gitops.cli.output import as_json, output_option, table
-from gitops.opening import plan_of
-from gitops.plan_text import plan_held, plan_json, plan_rows, plan_summary
+from gitops.cli.output import as_json, table
+from gitops.opening import full_plan_of
+from gitops.plan_text import plan_lines, plan_markdown, plan_rows, plan_total
 
 
 @click.command()
@@ -18,21 +18,40 @@ from gitops.plan_text import plan_held, plan_json, plan_rows, plan_summary
 @click.option(
     "--reports", default="", metavar="URL", help="Report repository of a fleet without a hub: facts and sequences."
 )
-@output_option
-def plan(repository: Path, fleet: str, revision: str | None, reports: str, output: str) -> None:
+@click.option("--diff", is_flag=True, help="Show what differs in every entry that changes.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="Format of the result; `markdown` is a comment for a pull request.",
+)
+def plan(repository: Path, fleet: str, revision: str | None, reports: str, diff: bool, output: str) -> None:
     """Print what publishing the model REPOSITORY would change on which cluster; change nothing.
+
+    It shows where the change ends, whatever waves it goes by: who gains, loses and changes what, and why; how many
+    bytes each has to fetch; and whether it waits for approval.
 
     \b
     Examples:
       edgeferry plan --fleet ../fleet.git
       edgeferry plan --fleet ssh://git@git.example/fleet.git --revision my-branch
+      edgeferry plan --fleet ../fleet.git --output markdown > comment.md
     """
-    step = plan_of(repository, fleet, revision, reports)
+    found = full_plan_of(repository, fleet, revision, reports)
     if output == "json":
-        click.echo(as_json(plan_json(step)))
+        click.echo(as_json(found.as_json()))
         return
-    if step.moves:
-        click.echo(table(("CLUSTER", "WHAT", "FROM", "TO"), plan_rows(step.moves)))
-    for line in plan_held(step):
+    if output == "markdown":
+        click.echo(plan_markdown(found), nl=False)
+        return
+    rows = plan_rows(found)
+    if len(rows) > 1:
+        click.echo(table(rows[0], rows[1:]))
+    for line in plan_lines(found):
         click.echo(line)
-    click.echo(plan_summary(step))
+    for one in found.batches if diff else ():
+        if one.diff:
+            click.echo(f"\n{one.kind} {one.name} on {len(one.clusters)} clusters:\n{one.diff}")
+    click.echo(plan_total(found))
