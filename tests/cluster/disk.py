@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster import addresses, binary, control_plane, images, layout, tools
@@ -85,8 +86,10 @@ def write_names(node: Node) -> None:
 def pack_sandbox(path: Path) -> None:
     """Write the archive of the image that every pod begins with, so that a site needs no registry for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pause = tools.compiled("pause").read_bytes()
-    images.pack(path, layout.SANDBOX, [{"pause": pause}], {"Entrypoint": ["/pause"]})
+    with TemporaryDirectory() as folder:
+        pause = {"pause": tools.compiled("pause").read_bytes()}
+        images.pack(Path(folder), layout.SANDBOX, pause, {"Entrypoint": ["/pause"]})
+        images.archive(Path(folder), layout.SANDBOX, path)
 
 
 def write(disk: Path, name: str, text: str) -> None:

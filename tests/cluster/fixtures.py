@@ -22,6 +22,9 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.site import Site
 from tests.cluster.testbed import Testbed
 
+# Kinds of site that tests for each kind run on; the first is also the one that tests for any kind take.
+KINDS: Final = tuple(os.environ.get("EDGEFERRY_KINDS", "kubernetes,k3s-shaped").split(","))
+
 _NAMESPACES: Final = "test-"
 
 _numbers = itertools.count(1)
@@ -77,34 +80,36 @@ def bed() -> Iterator[Testbed]:
     try:
         yield made
     finally:
+        if kept := os.environ.get("EDGEFERRY_CLUSTER_LOGS"):
+            made.copy_logs(Path(kept))
         made.destroy()
 
 
+@pytest.fixture(params=KINDS)
+def site(bed: Testbed, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """One site with one node of each kind in turn, shared with the other tests of this process."""
+    sites = take(bed, 1, request.param)
+    yield sites[0]
+    clear(sites)
+
+
 @pytest.fixture
-def kubernetes_site(bed: Testbed) -> Iterator[Site]:
-    """One site of kind kubernetes with one node, shared with the other tests of this process."""
-    sites = take(bed, 1, "kubernetes")
+def one_site(bed: Testbed) -> Iterator[Site]:
+    """One site with one node, shared with the other tests of this process."""
+    sites = take(bed)
     yield sites[0]
     clear(sites)
 
 
 @pytest.fixture
 def three_sites(bed: Testbed) -> Iterator[list[Site]]:
-    """Three sites of kind kubernetes around one hub, shared with the other tests of this process."""
-    sites = take(bed, 3, "kubernetes")
+    """Three sites around one hub, shared with the other tests of this process."""
+    sites = take(bed, 3)
     yield sites
     clear(sites)
 
 
-@pytest.fixture
-def k3s_shaped_site(bed: Testbed) -> Iterator[Site]:
-    """One site of kind k3s-shaped with one node, shared with the other tests of this process."""
-    sites = take(bed, 1, "k3s-shaped")
-    yield sites[0]
-    clear(sites)
-
-
-def take(bed: Testbed, count: int, kind: str) -> list[Site]:
+def take(bed: Testbed, count: int = 1, kind: str = KINDS[0]) -> list[Site]:
     """Return so many sites of a kind: those that the test bed has, in order again, and new ones."""
     nodes_or_skip(kind)
     found = [site for site in bed.sites if site.kind == kind][:count]

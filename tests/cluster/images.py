@@ -1,97 +1,76 @@
-"""The images of the cluster's own tests: packed from bytes, the same every time, without a daemon."""
+"""The images of the cluster's own tests: a static busybox or nothing but files, packed as the project's images are."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import io
 import json
 import platform
+import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
-_OCI: Final = "application/vnd.oci.image"
-_TIME: Final = "1970-01-01T00:00:00Z"
+from images import layer, layout
+
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _BUSYBOX: Final = Path("/bin/busybox")
 
-Files = Mapping[str, bytes]
 
-
-def pack(path: Path, name: str, layers: Sequence[Files], config: Mapping[str, object]) -> str:
-    """Write an image as an OCI archive and return its digest.
+def pack(out: Path, name: str, files: Mapping[str, bytes], config: Mapping[str, object]) -> None:
+    """Add an image to an OCI layout, for this machine's architecture.
 
     Args:
-        path: of the archive.
-        name: that the image has where the archive is imported.
-        layers: path in the image → content, executable; the lowest first.
+        out: folder of the layout.
+        name: of the image in it.
+        files: path in the image → content, executable.
         config: entry point and so on, as the OCI image configuration has it.
     """
-    blobs: dict[str, bytes] = {}
-
-    def put(data: bytes, kind: str) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = data
-        return {"mediaType": f"{_OCI}.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
-
-    raw = [_tar(layer) for layer in layers]
-    document = {
-        "architecture": _ARCHITECTURES[platform.machine()],
-        "os": "linux",
-        "created": _TIME,
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in raw]},
-    }
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{_OCI}.manifest.v1+json",
-        "config": put(_json(document), "config.v1+json"),
-        "layers": [put(gzip.compress(one, compresslevel=1, mtime=0), "layer.v1.tar+gzip") for one in raw],
-    }
-    described = put(_json(manifest), "manifest.v1+json")
-    annotations = {
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": name.rpartition(":")[2],
-    }
-    index = {"schemaVersion": 2, "manifests": [{**described, "annotations": annotations}]}
-    files = {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": _json(index), **blobs}
-    path.write_bytes(_tar(files))
-    return str(described["digest"])
+    with TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        root.mkdir()
+        for path, content in files.items():
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            target.chmod(0o755)
+        _add(out, name, root, config)
 
 
-def web(path: Path, version: str) -> None:
-    """Write the image ``web:VERSION``: busybox with a web server on port 8080 that says ``web VERSION``."""
-    program = _BUSYBOX.read_bytes()
+def web(out: Path, version: str) -> None:
+    """Add the image ``web``: busybox with a web server on port 8080 that says ``web VERSION``."""
     names = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    install = {f"bin/{name}": b"" for name in names if name != "busybox"}
-    config = {"Entrypoint": ["/bin/httpd", "-f", "-v", "-p", "8080", "-h", "/www"], "Env": ["PATH=/bin"]}
-    base = {"bin/busybox": program, **install, "etc/passwd": b"root:x:0:0::/:/bin/sh\n", "tmp/.keep": b""}
-    pack(path, f"web:{version}", [base, {"www/index.html": f"web {version}\n".encode()}], config)
+    with TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        for name in ("bin", "etc", "tmp", "www"):
+            (root / name).mkdir(parents=True)
+        shutil.copy(_BUSYBOX, root / "bin" / "busybox")
+        for name in names:
+            if name != "busybox":
+                (root / "bin" / name).symlink_to("busybox")
+        (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")
+        (root / "www" / "index.html").write_text(f"web {version}\n")
+        serve = ["/bin/httpd", "-f", "-v", "-p", "8080", "-h", "/www"]
+        _add(out, "web", root, {"Entrypoint": serve, "Env": ["PATH=/bin"]})
 
 
-def data(path: Path, files: Files) -> None:
-    """Write the image ``data:1``, which holds nothing but files."""
-    pack(path, "data:1", [files], {})
+def archive(out: Path, name: str, path: Path) -> None:
+    """Write an image of a layout as a tar that containerd imports under that name."""
+    [entry] = [one for one in layout.named(out) if one["annotations"][layout.NAME] == name]
+    named = {**entry, "annotations": {**entry["annotations"], "io.containerd.image.name": name}}
+    index = json.dumps({"schemaVersion": 2, "mediaType": layout.INDEX, "manifests": [named]}).encode()
+    with tarfile.open(path, "w") as tar:
+        for file in (out / "oci-layout", *sorted((out / "blobs").rglob("*"))):
+            tar.add(file, file.relative_to(out), recursive=False)
+        member = tarfile.TarInfo("index.json")
+        member.size = len(index)
+        tar.addfile(member, io.BytesIO(index))
 
 
-def _tar(files: Files) -> bytes:
-    """Return a tar of the files in order of their names; an empty one below bin/ is a link to busybox beside it."""
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, content in sorted(files.items()):
-            member = tarfile.TarInfo(name)
-            member.mode = 0o755
-            if name.startswith("bin/") and not content:
-                member.type, member.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(member)
-            else:
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-    return made.getvalue()
-
-
-def _json(document: object) -> bytes:
-    return json.dumps(document, sort_keys=True).encode()
+def _add(out: Path, name: str, root: Path, config: Mapping[str, object]) -> None:
+    architecture = _ARCHITECTURES[platform.machine()]
+    packed = layer.write(root, root.parent / "layer")
+    image = layout.add_image(out, architecture, [packed], config, {})
+    layout.name_index(out, name, {architecture: image})

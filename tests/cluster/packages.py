@@ -18,7 +18,6 @@ _NEEDED: Final = {
     "runc": "runc",
     f"{layout.CNI}/bridge": "containernetworking-plugins",
     "docker-registry": "docker-registry",
-    "skopeo": "skopeo",
     "busybox": "busybox-static",
     "iptables": "iptables",
     "conntrack": "conntrack",

@@ -15,11 +15,10 @@ from tests.cluster.testbed import Testbed
 
 
 def push(bed: Testbed, version: str) -> str:
-    """Push the image ``test/web:VERSION`` and return the reference that pods pull."""
+    """Push the image ``test/web:VERSION``, which says ``web VERSION``, and return the reference that pods pull."""
     with TemporaryDirectory() as folder:
-        archive = Path(folder, "web.tar")
-        images.web(archive, version)
-        return bed.push(archive, f"test/web:{version}")
+        images.web(Path(folder), version)
+        return bed.push(Path(folder), "web", version)
 
 
 def deployment(namespace: str, image: str, **pod: Any) -> dict[str, Any]:

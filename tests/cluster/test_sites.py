@@ -22,8 +22,8 @@ PORT = 4000
 
 
 @pytest.fixture
-def second_node(kubernetes_site: Site) -> Iterator[Node]:
-    node = kubernetes_site.add_node()
+def second_node(one_site: Site) -> Iterator[Node]:
+    node = one_site.add_node()
     yield node
     node.uninstall()
 
@@ -62,8 +62,8 @@ def restarts(site: Site, namespace: str) -> str:
     return site.kubectl("get", "pods", f"--namespace={namespace}", "-o", "jsonpath={..restartCount}")
 
 
-def test_a_site_that_is_cut_off_goes_on_by_itself(bed: Testbed, kubernetes_site: Site, namespace: str) -> None:
-    site = kubernetes_site
+def test_a_site_that_is_cut_off_goes_on_by_itself(bed: Testbed, one_site: Site, namespace: str) -> None:
+    site = one_site
     address = probe.run(site, namespace, probe.push(bed, "1"))
     site.link.cut()
     with pytest.raises(OSError, match="timed out"):
@@ -80,69 +80,65 @@ def test_a_site_that_is_cut_off_goes_on_by_itself(bed: Testbed, kubernetes_site:
         assert answer.read() == b"web 1\n"
 
 
-def test_a_line_delays_in_both_directions(kubernetes_site: Site) -> None:
-    kubernetes_site.link.shape(delay_ms=150)
-    assert round_trip_s(kubernetes_site) >= 0.3
-    kubernetes_site.link.shape()
-    assert min(round_trip_s(kubernetes_site) for _ in range(20)) < 0.3
+def test_a_line_delays_in_both_directions(one_site: Site) -> None:
+    one_site.link.shape(delay_ms=150)
+    assert round_trip_s(one_site) >= 0.3
+    one_site.link.shape()
+    assert min(round_trip_s(one_site) for _ in range(20)) < 0.3
 
 
-def test_a_line_loses_its_share_and_connections_get_through(bed: Testbed, kubernetes_site: Site) -> None:
-    kubernetes_site.link.shape(loss=0.05)
-    before = kubernetes_site.link.lost
-    fetch_from_hub(bed, kubernetes_site, 1_000_000)
-    assert kubernetes_site.link.lost > before
-    kubernetes_site.link.shape(loss=1.0)
+def test_a_line_loses_its_share_and_connections_get_through(bed: Testbed, one_site: Site) -> None:
+    one_site.link.shape(loss=0.05)
+    before = one_site.link.lost
+    fetch_from_hub(bed, one_site, 1_000_000)
+    assert one_site.link.lost > before
+    one_site.link.shape(loss=1.0)
     with pytest.raises(OSError, match="timed out"):
-        round_trip_s(kubernetes_site, limit_s=1.0)
+        round_trip_s(one_site, limit_s=1.0)
 
 
-def test_a_line_carries_no_more_than_its_rate_and_counts(bed: Testbed, kubernetes_site: Site) -> None:
-    link = kubernetes_site.link
+def test_a_line_carries_no_more_than_its_rate_and_counts(bed: Testbed, one_site: Site) -> None:
+    link = one_site.link
     link.shape(rate_mbit=2)
     before = link.bytes_to_site
-    assert fetch_from_hub(bed, kubernetes_site, 500_000) >= 1.5
+    assert fetch_from_hub(bed, one_site, 500_000) >= 1.5
     assert link.bytes_to_site - before >= 500_000
 
 
 def test_a_further_node_runs_pods_that_everybody_reaches(
-    bed: Testbed, kubernetes_site: Site, second_node: Node, namespace: str
+    bed: Testbed, one_site: Site, second_node: Node, namespace: str
 ) -> None:
-    address = probe.run(kubernetes_site, namespace, probe.push(bed, "1"), nodeName=second_node.name)
-    where = kubernetes_site.kubectl("get", "pods", f"--namespace={namespace}", "-o", "jsonpath={..spec.nodeName}")
+    address = probe.run(one_site, namespace, probe.push(bed, "1"), nodeName=second_node.name)
+    where = one_site.kubectl("get", "pods", f"--namespace={namespace}", "-o", "jsonpath={..spec.nodeName}")
     assert where == second_node.name
-    assert probe.answer(kubernetes_site, address) == "web 1"
+    assert probe.answer(one_site, address) == "web 1"
     assert bed.run(["busybox", "wget", "-q", "-O-", f"http://{address}/"]).stdout == "web 1\n"
 
 
 def test_a_node_whose_cable_is_cut_keeps_its_pods(
-    bed: Testbed, kubernetes_site: Site, second_node: Node, namespace: str
+    bed: Testbed, one_site: Site, second_node: Node, namespace: str
 ) -> None:
-    address = probe.run(kubernetes_site, namespace, probe.push(bed, "1"), nodeName=second_node.name)
+    address = probe.run(one_site, namespace, probe.push(bed, "1"), nodeName=second_node.name)
     second_node.cut_link()
     until(lambda: not second_node.is_ready)
     with pytest.raises(OSError, match=r"timed out|No route|refused"):
-        probe.answer(kubernetes_site, address)
+        probe.answer(one_site, address)
     second_node.restore_link()
     until(lambda: second_node.is_ready)
-    assert probe.until_answer(kubernetes_site, address, "web 1")
-    assert restarts(kubernetes_site, namespace) == "0"
+    assert probe.until_answer(one_site, address, "web 1")
+    assert restarts(one_site, namespace) == "0"
 
 
-def test_a_small_node_has_the_memory_that_it_was_given(kubernetes_site: Site) -> None:
-    node = kubernetes_site.add_node(memory_mib=1024)
+def test_a_small_node_has_the_memory_that_it_was_given(one_site: Site) -> None:
+    node = one_site.add_node(memory_mib=1024)
     try:
-        capacity = kubernetes_site.kubectl("get", "node", node.name, "-o", "jsonpath={.status.capacity.memory}")
+        capacity = one_site.kubectl("get", "node", node.name, "-o", "jsonpath={.status.capacity.memory}")
         assert capacity == "1Gi"
     finally:
         node.uninstall()
 
 
-@pytest.mark.parametrize("kind", ["kubernetes_site", "k3s_shaped_site"])
-def test_a_site_serves_again_after_a_power_cut(
-    bed: Testbed, kind: str, request: pytest.FixtureRequest, namespace: str
-) -> None:
-    site: Site = request.getfixturevalue(kind)
+def test_a_site_serves_again_after_a_power_cut(bed: Testbed, site: Site, namespace: str) -> None:
     address = probe.run(site, namespace, probe.push(bed, "1"))
     (site.nodes[0].disk / "srv").mkdir(exist_ok=True)
     (site.nodes[0].disk / "srv" / namespace).write_text("kept")

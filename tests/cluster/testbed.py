@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from images import push
 from tests.cluster import addresses, binary, cgroups, namespaces, processes
 from tests.cluster import site as sites_module
 from tests.cluster.site import Site
@@ -87,17 +88,16 @@ class Testbed:
         """Return the words to put before a command that is to run at the hub."""
         return namespaces.enter(self.hub)
 
-    def push(self, archive: Path, name: str) -> str:
-        """Push an image from an OCI archive into the registry; return the reference that pods pull.
+    def push(self, layout: Path, name: str, tag: str) -> str:
+        """Push an image into the registry as ``test/NAME:TAG``; return the reference that pods pull, by digest.
 
         Args:
-            archive: OCI archive with one image.
-            name: repository and tag: ``test/web:1``.
+            layout: folder of an OCI layout.
+            name: of the image in it.
+            tag: that it gets.
         """
-        reference = f"{addresses.REGISTRY}/{name}"
-        copy = ["skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]
-        self.run([*copy, f"oci-archive:{archive}", f"docker://{reference}"])
-        return reference
+        with self.network:
+            return push.push(layout, name, push.Registry(f"http://{addresses.REGISTRY}/test"), tag)
 
     def add_sites(
         self,
@@ -149,6 +149,19 @@ class Testbed:
         kept = replace(self, owner="")
         kept._save()
         return kept
+
+    def logs(self) -> list[Path]:
+        """Return every log: of the hub, of the sites' components, of the nodes' boots and daemons."""
+        return sorted(
+            path for place in self.places for part in ("logs", "root/var/log") for path in (place / part).glob("*.log")
+        )
+
+    def copy_logs(self, folder: Path) -> None:
+        """Copy every log below a folder, under the path that it has in the test bed."""
+        for path in self.logs():
+            target = folder / self.folder.name / path.relative_to(self.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
     def destroy(self) -> None:
         """End and remove everything that it made, whatever of it was made."""
