@@ -25,7 +25,7 @@ from gitops.serve.server import Server, Tls
 from gitops.serve.view import HubView, TrustFiles, git_objects
 from gitops.service import Service
 from gitops.state_dir import StateDir, read_operator_token
-from gitops.store.sqlite import SqliteStore
+from gitops.store.opening import open_store
 from gitops.upkeep import drop_unreferenced, merge_packs
 from gitops.watch import Watch, local_git_folder
 
@@ -77,7 +77,7 @@ def serve_hub(
     """
     state.make()
     token = read_operator_token(state)
-    store = SqliteStore(state.database)
+    store = open_store(state.database)
     opened = open_fleet(state, source, fleet)
     folder = local_git_folder(source.url) if watch else None
     watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)

@@ -95,12 +95,34 @@ class Audit:
         who: a user of this machine, or ``cluster/NAME``.
         what: ``token``, ``joined``, ``revoked``, …
         about: what it was done to.
+        source: address that it came from; empty for this machine.
     """
 
     at: datetime
     who: str
     what: str
     about: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonToken:
+    """What a person, or a person's program, shows to the hub.
+
+    Attributes:
+        sha256: of the token; the token itself is kept nowhere.
+        id: names it to people.
+        person: whose it is.
+        role: what it may do: see gitops/roles.py.
+        created_at, expires_at: UTC.
+    """
+
+    sha256: bytes
+    id: str
+    person: str
+    role: str
+    created_at: datetime
+    expires_at: datetime
 
 
 class Store(Protocol):
@@ -192,11 +214,32 @@ class Store(Protocol):
     def newest_events(self, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
         """Return the newest events of a cluster, or of all for None, oldest first."""
 
-    def note(self, audit: Audit) -> None:
-        """Keep an audit record."""
+    def add_person(self, token: PersonToken, audit: Audit) -> None:
+        """Keep a person's token, and the record of it; expired ones go."""
 
-    def audits(self, limit: int) -> tuple[Audit, ...]:
-        """Return the newest audit records, newest first."""
+    def drop_person(self, id_: str, audit: Audit) -> bool:
+        """Forget the token of that id; return whether there was one."""
+
+    def people(self) -> tuple[PersonToken, ...]:
+        """Return all tokens of people, by person and age."""
+
+    def people_mark(self) -> int:
+        """Return a number that grows with every change of people's tokens, also by another process."""
+
+    def lead(self) -> bool:
+        """Tell whether this process is the hub that decides; where none is, it becomes that until it ends."""
+
+    def published(self) -> None:
+        """Note that the fleet repository has news, for the other hubs."""
+
+    def publications_mark(self) -> int:
+        """Return a number that grows with every publication, also by another process."""
+
+    def note(self, audit: Audit) -> None:
+        """Keep an audit record; of very many the newest."""
+
+    def audits(self, limit: int, before: int | None = None) -> tuple[tuple[int, Audit], ...]:
+        """Return the newest audit records with their ids, newest first; those before an id, where one is given."""
 
     def close(self) -> None:
         """Flush and close."""

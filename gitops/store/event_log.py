@@ -1,13 +1,13 @@
-"""Events in SQLite: each transition exactly once, and no more of them than are worth keeping."""
+"""Events in the store: each transition exactly once, and no more of them than are worth keeping."""
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 from typing import Final
 
 from agent.wire.report import Event, Report
 from gitops.store import StoredEvent
+from gitops.store.connection import Connection, Rows
 
 EVENTS_KEPT: Final = 10_000
 """Of each cluster, the newest."""
@@ -20,7 +20,7 @@ _NEWEST: Final = f"SELECT {_COLUMNS} FROM events WHERE cluster = ? ORDER BY id D
 _NEWEST_OF_ALL: Final = f"SELECT {_COLUMNS} FROM events ORDER BY id DESC LIMIT ?"  # noqa: S608  # same
 
 
-def put_events(db: sqlite3.Connection, cluster: str, report: Report, received_at: int) -> None:
+def put_events(db: Connection, cluster: str, report: Report, received_at: int) -> None:
     """Add the events of a report that are not there yet, and drop the oldest beyond ``EVENTS_KEPT``."""
     if not report.events:
         return
@@ -55,21 +55,21 @@ def put_events(db: sqlite3.Connection, cluster: str, report: Report, received_at
         )
 
 
-def read_events(db: sqlite3.Connection, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
+def read_events(db: Connection, cluster: str | None, after: int, limit: int) -> tuple[StoredEvent, ...]:
     """Return events with an id above ``after``, oldest first; of all clusters for None."""
     return _events(
         db.execute(_OF_ALL, (after, limit)) if cluster is None else db.execute(_OF_ONE, (cluster, after, limit))
     )
 
 
-def read_newest_events(db: sqlite3.Connection, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
+def read_newest_events(db: Connection, cluster: str | None, limit: int) -> tuple[StoredEvent, ...]:
     """Return the newest events of a cluster, or of all for None, oldest first."""
     if cluster is None:
         return _events(db.execute(_NEWEST_OF_ALL, (limit,)))[::-1]
     return _events(db.execute(_NEWEST, (cluster, limit)))[::-1]
 
 
-def _events(rows: sqlite3.Cursor) -> tuple[StoredEvent, ...]:
+def _events(rows: Rows) -> tuple[StoredEvent, ...]:
     return tuple(
         StoredEvent(id_, name, incarnation, Event(number, _time(at), *rest), _time(received_at))
         for id_, name, incarnation, received_at, number, at, *rest in rows

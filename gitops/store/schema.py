@@ -1,6 +1,7 @@
 """Tables of the store and the way from every older version to the newest one.
 
-The statements keep to what SQLite and PostgreSQL both know; ``BLOB`` and the event id are the exceptions.
+The statements keep to what SQLite and PostgreSQL both know; ``INTEGER``, ``BLOB`` and ids that count up are written as
+SQLite has them, and translated for PostgreSQL.
 Times are whole seconds since 1970, UTC.
 """
 
@@ -88,6 +89,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE tokens ADD COLUMN used_by TEXT",
         "ALTER TABLE tokens ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE tokens ADD COLUMN replaces INTEGER NOT NULL DEFAULT 0",
+    ),
+    (
+        """CREATE TABLE people (
+            sha256 BLOB PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            person TEXT NOT NULL,
+            role TEXT NOT NULL,
+            created_at INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL
+        )""",
+        "ALTER TABLE audits ADD COLUMN source TEXT NOT NULL DEFAULT ''",
+        "INSERT INTO marks (name, value) VALUES ('publications', 0), ('people', 0)",
     ),
 )
 """Version n of the database is what the first n steps make. Steps are only ever added."""
