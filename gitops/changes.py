@@ -68,15 +68,37 @@ class Edges:
     Attributes:
         keys: cluster → fingerprint of its agent's key, where one is known; else the published one stays.
         highest: cluster → highest sequence that it ever reported.
+        ahead: clusters that would not take the release which is published, as they have a later one, or another of its
+            sequence: an older fleet repository was restored. They get it once more, under a higher sequence.
     """
 
     keys: Mapping[str, str]
     highest: Mapping[str, int]
+    ahead: Collection[str] = frozenset()
 
     def key(self, cluster: str, before: Mapping[str, Published]) -> str:
         """Return the fingerprint for a cluster's release; empty for none."""
         published = before.get(cluster)
         return self.keys.get(cluster, "" if published is None else published.key)
+
+
+def ahead(
+    published: Mapping[str, Published], highest: Mapping[str, int], running: Mapping[str, tuple[int, str]]
+) -> frozenset[str]:
+    """Return the clusters that are ahead of what is published for them.
+
+    Args:
+        published: cluster → its release in the fleet repository.
+        highest: cluster → highest sequence that it ever reported.
+        running: cluster → sequence and content of the release that it reported last.
+    """
+    later = {name for name, one in published.items() if highest.get(name, 0) > one.sequence}
+    other = {
+        name
+        for name, (sequence, content) in running.items()
+        if name in published and sequence == published[name].sequence and content != published[name].content
+    }
+    return frozenset(later | other)
 
 
 def published(release: Release) -> Published:
@@ -113,14 +135,14 @@ def drafts(
     clashes: list[ObjectClash] = []
     for name, entries in wanted.items():
         key = edges.key(name, before)
-        if name in kept or settled(name, entries, key):
+        if name in kept or (name not in edges.ahead and settled(name, entries, key)):
             continue
         try:
             one = draft(name, entries, stamp, _sequence(name, before, edges), key, manner=manners.get(name, PLAIN))
         except ObjectClash as clash:
             clashes.append(clash)
             continue
-        if name not in before or before[name].content != one.content:
+        if name not in before or before[name].content != one.content or name in edges.ahead:
             found.append(one)
     for name in sorted(before.keys() - wanted.keys()):
         if before[name].retired_at is not None:

@@ -167,7 +167,9 @@ class Hub:
         kept = keeping.kept(catalog, ledger.published, taken.waiting, stuck, told.clusters)
         rolled = roll(catalog, decisions, index, found, self._present(world, ledger, told, kept, stuck), self._keep)
         manner = manners(catalog, decisions, rolled, told)
-        edges = Edges(_fingerprints(catalog, world.keys), world.highest)
+        running = {name: (one.sequence, one.content) for name, (one, _) in world.reports.items() if one.content}
+        late = changes.ahead(ledger.published, world.highest, running)
+        edges = Edges(_fingerprints(catalog, world.keys), world.highest, late)
         stamp = Stamp(self.fleet_id, self.trust, world.now, catalog.revisions)
 
         def settled(name: str, entries: Sequence[Rendered], key: str) -> bool:
@@ -220,6 +222,10 @@ class Hub:
             gone,
             told,
         )
+
+    def look(self) -> None:
+        """Read what is published, and decide nothing: for a hub that follows another."""
+        self._read_ledger()
 
     def publish(self, step: Step) -> str | None:
         """Write what a step changes; return the new head, or None where nothing differs.

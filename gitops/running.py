@@ -60,7 +60,14 @@ class Listening:
 
 
 def serve_hub(
-    state: StateDir, source: MainSource, fleet: FleetHome, listening: Listening, *, poll_s: float, watch: bool
+    state: StateDir,
+    source: MainSource,
+    fleet: FleetHome,
+    listening: Listening,
+    *,
+    poll_s: float,
+    watch: bool,
+    database: str = "",
 ) -> None:
     """Run the hub until SIGTERM or SIGINT.
 
@@ -71,13 +78,14 @@ def serve_hub(
         listening: where it is reached.
         poll_s: seconds between looks at the sources, give or take a tenth.
         watch: look at once when a repository on this machine gets a commit.
+        database: URL of the database; empty for the file in the state directory.
 
     Raises:
         EdgeferryError: it cannot be opened, or not listen.
     """
     state.make()
     token = read_operator_token(state)
-    store = open_store(state.database)
+    store = open_store(database or state.database)
     opened = open_fleet(state, source, fleet)
     folder = local_git_folder(source.url) if watch else None
     watching = Watch(poll_s=poll_s, jitter=_JITTER, folder=folder)

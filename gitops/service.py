@@ -28,6 +28,10 @@ ORDER_S: Final = 25.0
 _log: Final = logging.getLogger("edgeferry.hub")
 
 
+FOLLOW_S: Final = 0.5
+"""A hub that follows looks so often whether there is news, or whether it is its turn."""
+
+
 class OrderNotRecorded(Retry):
     """An order could not be written to the fleet repository in time."""
 
@@ -39,7 +43,7 @@ class Service:
 
     Args:
         hub: the fleet.
-        store: what the clusters said.
+        store: what the clusters said; it tells which of several hubs decides, the others follow.
         wait: returns the reasons to step, or nothing after so many seconds at the latest; see gitops/watch.py.
         published: told the clusters whose overlay changed; None for any.
         connected: returns the clusters that hold a connection now: they are heard of without a word.
@@ -112,6 +116,7 @@ class Service:
         if head is not None:
             _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
             self._published(tuple(step.changed))
+            self._store.published()
         elif (self._hub.repository.head or "") != self.state.head:
             self._published(None)  # another hub published: whoever waits here may have news
         self.state = _state(self._hub, step)
@@ -123,6 +128,9 @@ class Service:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
+                if not self._store.lead():
+                    self._follow()
+                    continue
                 self.step()
             except Retry as error:
                 self._fault(error)
@@ -133,6 +141,22 @@ class Service:
                 self._fault(error)
             due = self._due
             self._wait(None if due is None else max(0.2, (due - datetime.now(UTC)).total_seconds()))
+
+    def _follow(self) -> None:
+        """Serve what another hub publishes, until it ends: then this one decides."""
+        _log.info("another hub decides; this one serves")
+        mark, self._due = -1, None
+        while not self._store.lead():
+            newest = self._store.publications_mark()
+            if newest != mark:
+                self._hub.repository.fetch()
+                self._hub.look()
+                mark = newest
+                self.state = HubState(head=self._hub.repository.head or "", published=self._hub.published)
+                self._published(None)
+            if self._stopped.wait(FOLLOW_S):
+                return
+        _log.info("this hub decides now")
 
     def _fault(self, error: EdgeferryError) -> None:
         faults = (str(error), *map(str, getattr(error, "faults", ())))

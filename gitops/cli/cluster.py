@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def state_option(command: F) -> F:
         default="hub-state",
         show_default=True,
         envvar="EDGEFERRY_HUB_STATE",
-        help="State directory of the hub.",
+        help="State directory of the hub; its database, too, unless EDGEFERRY_DATABASE names another.",
     )
     return option(command)
 
@@ -225,12 +226,12 @@ for _command in (add, label, detach):
 
 @contextmanager
 def _store(state: Path, *, create: bool = False) -> Iterator[Store]:
-    from gitops.store.sqlite import SqliteStore
+    from gitops.store.opening import is_url, open_store
 
-    path = StateDir(state).database
-    if not create and not path.exists():
+    path = os.environ.get("EDGEFERRY_DATABASE") or str(StateDir(state).database)
+    if not create and not is_url(path) and not Path(path).exists():
         raise NoHubState("no hub.sqlite there", where=str(state), do="name the hub's directory with --state")
-    store = SqliteStore(path)
+    store = open_store(path)
     try:
         yield store
     finally:

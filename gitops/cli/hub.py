@@ -74,6 +74,13 @@ def hub() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with the secret of the push webhook.",
 )
+@click.option(
+    "--database",
+    default="",
+    envvar="EDGEFERRY_DATABASE",
+    metavar="URL",
+    help="postgresql://… in place of the file in --state; several hubs on one database take turns in deciding.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Say more.")
 def serve(
     source: str,
@@ -90,6 +97,7 @@ def serve(
     tls_names: tuple[str, ...],
     client_ca: Path | None,
     hook_secret_file: Path | None,
+    database: str,
     verbose: bool,
 ) -> None:
     """Watch the model repository, decide, publish, and serve the agents, until stopped.
@@ -117,4 +125,61 @@ def serve(
     secret = "" if hook_secret_file is None else hook_secret_file.read_text().strip()
     listening = Listening(host, int(port), tls_cert, tls_key, tls_names, client_ca, secret)
     home = FleetHome(fleet, fleet_branches)
-    serve_hub(StateDir(state), MainSource(source, branch, path), home, listening, poll_s=poll_s, watch=watch)
+    main_source = MainSource(source, branch, path)
+    serve_hub(StateDir(state), main_source, home, listening, poll_s=poll_s, watch=watch, database=database)
+
+
+_database = click.option(
+    "--database",
+    default="",
+    envvar="EDGEFERRY_DATABASE",
+    metavar="URL",
+    help="postgresql://… in place of the file in --state.",
+)
+_state = click.option(
+    "--state",
+    default="hub-state",
+    show_default=True,
+    envvar="EDGEFERRY_HUB_STATE",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="State directory of the hub.",
+)
+
+
+@hub.command()
+@_state
+@_database
+@click.option(
+    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write; it holds secrets."
+)
+def backup(state: Path, database: str, out: Path) -> None:
+    """Write keys, database and the hub's own fleet repository into one file, while the hub runs or not.
+
+    \b
+    Examples:
+      edgeferry hub backup --state /var/lib/edgeferry-hub --out /backup/hub-$(date +%F).tar.gz
+    """
+    from gitops.backup import backup as back_up
+
+    click.echo(f"{out}: {back_up(StateDir(state), database, out)} bytes; keep it as safe as the keys in it")
+
+
+@hub.command()
+@_state
+@_database
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(state: Path, database: str, file: Path) -> None:
+    """Bring a backup into an empty state directory, and into an empty or another database.
+
+    What happened since the backup is told again by the sites; those that are ahead get their release anew, under a
+    higher sequence. Sites that joined since have to join again.
+
+    \b
+    Examples:
+      edgeferry hub restore /backup/hub-2026-03-04.tar.gz --state /var/lib/edgeferry-hub
+      edgeferry hub restore hub.tar.gz --database postgresql://edgeferry@db/edgeferry
+    """
+    from gitops.backup import restore as bring_back
+
+    rows = bring_back(StateDir(state), database, file)
+    click.echo(f"{state} is restored, {rows} rows; start it with `edgeferry hub serve --state {state}`")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from agent.wire.errors import Stop
 from gitops.store import Store
+from gitops.store.connection import Database
+from gitops.store.sql import SqlStore
+from gitops.store.sqlite import SqliteDatabase
 
 
 class BadStoreUrl(Stop):
@@ -29,15 +32,17 @@ def open_store(database: str | Path) -> Store:
         StoreTooNew, StoreUnreadable, StoreAway: see there.
         BadStoreUrl: neither of both.
     """
+    return SqlStore(open_database(database))
+
+
+def open_database(database: str | Path) -> Database:
+    """Return the database itself; arguments and faults as for ``open_store``."""
     text = str(database)
     if is_url(text):
-        from gitops.store.postgres import PostgresDatabase
-        from gitops.store.sql import SqlStore
+        from gitops.store.postgres import PostgresDatabase  # imported here: most hubs keep a file
 
-        return SqlStore(PostgresDatabase(text))
+        return PostgresDatabase(text)
     if "://" in text:
         scheme = text.partition("://")[0]
         raise BadStoreUrl(f"{scheme[:40]!r} is no database here", do="give postgresql://…, or the path of a file")
-    from gitops.store.sqlite import SqliteStore
-
-    return SqliteStore(Path(text))
+    return SqliteDatabase(Path(text))

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +27,16 @@ _NEEDED: Final = {
     "sysctl": "procps",
     "hostname": "hostname",
 }
+_FOR_OTHER_TESTS: Final = {"/usr/lib/postgresql": "postgresql"}
+"""Clusters run without it, the hub's tests do not."""
+
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
-def missing_packages() -> list[str]:
+def missing_packages(needed: Mapping[str, str] = _NEEDED) -> list[str]:
     """Return the Debian packages that are not there, by name."""
-    found = {name: shutil.which(name, path=_PATH) or (name.startswith("/") and Path(name).exists()) for name in _NEEDED}
-    return sorted(part for name, package in _NEEDED.items() if not found[name] for part in package.split())
+    found = {name: shutil.which(name, path=_PATH) or (name.startswith("/") and Path(name).exists()) for name in needed}
+    return sorted(part for name, package in needed.items() if not found[name] for part in package.split())
 
 
 def missing(folder: Path) -> list[str]:
@@ -64,7 +67,7 @@ def install(say: Callable[[str], None]) -> None:
     Raises:
         RuntimeError: not Debian, not root, or apt refused; the text says what to install.
     """
-    packages = missing_packages()
+    packages = missing_packages({**_NEEDED, **_FOR_OTHER_TESTS})
     if not packages:
         say("every package is there")
         return
