@@ -62,6 +62,7 @@ class Service:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
         self._orders: list[Command] = []
+        self._follows = False
         self._due: datetime | None = None
         self._ordering = threading.Condition()
         self.state = HubState(head=hub.repository.head or "")
@@ -91,6 +92,8 @@ class Service:
             OrderNotRecorded: no step came through in time; it is not kept.
         """
         now = datetime.now(UTC).replace(microsecond=0)
+        if self._follows:
+            raise OrderNotRecorded("this hub follows another that decides", do="ask the hub that decides, or ask again")
         command = Command(secrets.token_hex(8), verb, about, by, now, why, argument)
         with self._ordering:
             self._orders.append(command)
@@ -128,7 +131,8 @@ class Service:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                if not self._store.lead():
+                self._follows = not self._store.lead()
+                if self._follows:
                     self._follow()
                     continue
                 self.step()
