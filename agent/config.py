@@ -43,6 +43,7 @@ class Config:
         first_port, last_port: for stable ports and backends of a host.
         listen: address of a host's stable ports; another than the loopback lets other machines ask its models.
         kubeconfig: empty for the pod's own account.
+        facts: file with the site's own facts; empty for ``facts.yaml`` in the state directory, if it is there.
         helm: program that installs charts; empty for ``helm`` on PATH.
         scope: ``namespace`` or ``cluster``: may the agent apply cluster-scoped kinds?
         file_roots: directories that ``file://`` artifacts may come from; empty for none.
@@ -70,6 +71,7 @@ class Config:
     last_port: int = 18999
     listen: str = "127.0.0.1"
     kubeconfig: str = ""
+    facts: str = ""
     helm: str = ""
     scope: str = "namespace"
     file_roots: tuple[str, ...] = ()

@@ -10,9 +10,11 @@ from typing import Final
 from agent import outbox
 from agent.clock import Instant
 from agent.courier import Courier, Letter
+from agent.own_facts import OwnFacts
 from agent.reconcile import Scene, Site, standing
 from agent.report import entry_reports, in_full, what_matters
 from agent.state import State
+from agent.steps import Happening
 from agent.wire.errors import EdgeferryError
 from agent.wire.facts import Fact
 from agent.wire.fields import write_time
@@ -51,6 +53,7 @@ class Voice:
     kept_ms: int = 0
     facts: tuple[Fact, ...] = ()
     facts_ms: int = 0
+    own: OwnFacts | None = None
     number: int = 0
     number_end: int = 0
 
@@ -72,6 +75,7 @@ def speak(site: Site, voice: Voice, courier: Courier, instant: Instant) -> None:
         and site.fault is None
         and instant.uptime_ms - voice.last_ms < (voice.beat_ms or instant.uptime_ms)
         and instant.uptime_ms - voice.facts_ms < FACTS_MS
+        and not (voice.own is not None and voice.own.changed())
     ):
         return
     report = _report(site, voice, instant)
@@ -155,12 +159,19 @@ def _report(site: Site, voice: Voice, instant: Instant) -> Report:
 
 
 def _measure(site: Site, voice: Voice, instant: Instant) -> None:
-    if voice.facts and instant.uptime_ms - voice.facts_ms < FACTS_MS:
+    """Measure the facts once an hour, and when the file of the site's own facts changed."""
+    own = voice.own = voice.own or OwnFacts.of(site.root, site.config)
+    changed = own.changed()
+    if voice.facts and instant.uptime_ms - voice.facts_ms < FACTS_MS and not changed:
         return
     try:
-        facts = site.platform.facts()
+        facts = {**own.facts(), **site.platform.facts()}
     except (EdgeferryError, OSError):
         facts = {}
+    if changed and own.faults:
+        with site.state.transaction() as db:
+            told = [Happening("refused", code=one.code, message=one.what) for one in own.faults]
+            outbox.record(db, None, told, instant.now)
     if facts or not voice.facts:
         voice.facts = tuple(Fact(name, facts[name], instant.now) for name in sorted(facts))
     voice.facts_ms = instant.uptime_ms

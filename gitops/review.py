@@ -12,10 +12,11 @@ from agent.wire.errors import EdgeferryError, Stop
 from gitops.absent import Absent
 from gitops.catalog import Cache, SourceDocuments, merge, nowhere, read
 from gitops.catalog_checks import Checked, Elsewhere, notes
-from gitops.catalog_types import Catalog
 from gitops.deciding import Fleet, decide_all
 from gitops.faults import Fault, FaultyCatalog
 from gitops.folder import git, read_folder
+from gitops.policy_notes import policy_notes
+from gitops.snapshot import NO_FACTS, Snapshot
 from gitops.source import SourceMirror
 
 
@@ -42,7 +43,9 @@ class Review:
     elsewhere: tuple[str, ...]
 
 
-def review(folder: Path, base: str | None, partial: bool, now: datetime) -> Review:
+def review(
+    folder: Path, base: str | None, partial: bool, now: datetime, snapshot: Snapshot = NO_FACTS
+) -> Review:  # fmt: skip
     """Return everything that is wrong with a folder, as the hub would find it.
 
     Args:
@@ -50,6 +53,7 @@ def review(folder: Path, base: str | None, partial: bool, now: datetime) -> Revi
         base: commit, branch or tag whose versions count as published; None to compare with nothing.
         partial: whether the folder is a further source: what it refers to may stand in the main one.
         now: for deciding, which finds placements that clash.
+        snapshot: facts of the clusters, for what they can never meet.
 
     Raises:
         BaseNotFound: there is no such commit.
@@ -63,13 +67,16 @@ def review(folder: Path, base: str | None, partial: bool, now: datetime) -> Revi
         catalog = merge([documents], published, elsewhere)
     except FaultyCatalog as error:
         return Review(error.faults, (), _counts(documents), tuple(sorted(unseen)))
-    faults = () if unseen else tuple(sorted(_clashes(catalog, now)))
-    worth_a_look = notes(Checked(catalog, {documents.tree.source: documents}, nowhere)) if not partial else []
+    faults: tuple[Fault, ...] = ()
+    worth_a_look: list[Fault] = []
+    if not unseen and not partial:
+        checked = Checked(catalog, {documents.tree.source: documents}, nowhere)
+        decided = decide_all(catalog, Fleet().index(catalog, snapshot.clusters), {}, snapshot.at or now)
+        faults = tuple(sorted(decided.faults))
+        worth_a_look = [*notes(checked), *policy_notes(checked, decided, with_facts=snapshot.at is not None)]
+    elif not partial:
+        worth_a_look = notes(Checked(catalog, {documents.tree.source: documents}, nowhere))
     return Review(faults, tuple(sorted(worth_a_look)), _counts(documents), tuple(sorted(unseen)))
-
-
-def _clashes(catalog: Catalog, now: datetime) -> tuple[Fault, ...]:
-    return decide_all(catalog, Fleet().index(catalog, {}), {}, now).faults
 
 
 def _elsewhere(documents: SourceDocuments, partial: bool, unseen: set[str]) -> Elsewhere:

@@ -7,11 +7,7 @@ next one carries on.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import os
-import platform
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +31,7 @@ from agent.actions import (
 )
 from agent.config import Config
 from agent.platforms import host_launch, host_orders
+from agent.platforms.host_facts import HostFacts
 from agent.platforms.host_files import read_models, write_models
 from agent.platforms.host_forward import ForwarderControl
 from agent.platforms.host_instances import Instances
@@ -45,7 +42,6 @@ from agent.platforms.host_routes import Host
 from agent.wire.errors import EdgeferryError, Retry, Stop
 from agent.wire.release import Entry
 
-ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 """Kernel's word → Kubernetes' word; what is not here is the same."""
 
 DIRECTORY: Final = "host"
@@ -80,6 +76,7 @@ class HostPlatform:
         self._lock: IO[str] | None = None
         self._host: Host | None = None
         self._eyes: Eyes | None = None
+        self._facts = HostFacts(self._state)
 
     def refuses(self, entry: Entry) -> str:
         """Return why this platform cannot do the entry, or an empty string."""
@@ -143,19 +140,8 @@ class HostPlatform:
                 raise TypeError("staging is not the platform's")
 
     def facts(self) -> Mapping[str, str]:
-        """Return ``arch``, ``os``, ``platform``, ``cpu.capacity`` and ``memory.capacity`` in bytes."""
-        machine = platform.machine()
-        found = {
-            "arch": ARCHITECTURES.get(machine, machine),
-            "os": platform.system().lower(),
-            "platform": self.name,
-            "cpu.capacity": str(len(os.sched_getaffinity(0))),
-        }
-        with contextlib.suppress(OSError):
-            total = re.search(r"^MemTotal:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-            if total is not None:
-                found["memory.capacity"] = str(int(total[1]) * 1024)
-        return found
+        """Return what the machine tells of itself: agent/platforms/host_facts.py."""
+        return {"platform": self.name, **self._facts.measure()}
 
     def close(self) -> None:
         """Let go of the state; what serves goes on."""

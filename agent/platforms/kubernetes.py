@@ -131,7 +131,7 @@ class KubernetesPlatform:
             self._target.mirror.listener = changed
 
     def facts(self) -> Mapping[str, str]:
-        """Return ``platform``, ``kubernetes.version`` and, where all nodes agree, ``arch`` and ``os``; asked rarely."""
+        """Return what the cluster and its nodes tell of themselves, folded; asked rarely."""
         asked, known = self._facts
         if self._clock() - asked >= _FACTS_EVERY_S:
             known = {"platform": self.name, **cluster_facts(self._cluster().api)}

@@ -110,6 +110,24 @@ class Fields:
             raise Malformed(f"{name} is not a list", where=self.where)
         return tuple(read(Fields(item, f"{self.where} {name}[{n}]")) for n, item in enumerate(value))
 
+    def readable(self, name: str, read: Callable[[Fields], T]) -> tuple[tuple[T, ...], tuple[str, ...]]:
+        """Return the list ``name`` with every object that can be read, and why the others cannot."""
+        value = self._get(name, [])
+        if not isinstance(value, list):
+            raise Malformed(f"{name} is not a list", where=self.where)
+        found: list[T] = []
+        wrong: list[str] = []
+        for n, item in enumerate(value):
+            try:
+                found.append(read(Fields(item, f"{name}[{n}]")))
+            except Malformed as fault:
+                wrong.append(str(fault))
+        return tuple(found), tuple(wrong)
+
+    def names(self) -> list[str]:
+        """Return the names in this object itself, as they stand."""
+        return list(self._value)
+
     def every(self, read: Callable[[Fields], T]) -> dict[str, T]:
         """Return this object itself, a map from names to objects, with every object read."""
         return {name: read(Fields(item, f"{self.where} {name}")) for name, item in self._value.items()}

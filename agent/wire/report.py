@@ -99,6 +99,7 @@ class Report:
         base: 0 for a whole report; else the number of the one that this one says the differences to: see
             agent/wire/report_delta.py.
         gone: what the base has and this one has not: ``model/NAME``, ``workload/NAME``, ``fact/NAME``, digests.
+        unread: why facts of it could not be read; they are left out, and nothing else is lost.
     """
 
     fleet: str
@@ -121,6 +122,7 @@ class Report:
     artifacts: tuple[str, ...] = ()
     base: int = 0
     gone: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def report_branch(cluster: str) -> str:
@@ -171,6 +173,7 @@ def decode_report(data: bytes, where: str = "report") -> Report:
     )
     version, reads = _required(top, "agent", lambda f: (f.text("version", ""), f.texts("reads")))
     code, fault = top.one("fault", lambda f: (f.text("code", ""), f.text("message", ""))) or ("", "")
+    facts, unread = top.readable("facts", decode_fact)
     return Report(
         fleet=top.text("fleet"),
         cluster=top.text("cluster"),
@@ -187,7 +190,8 @@ def decode_report(data: bytes, where: str = "report") -> Report:
         fault=fault,
         ignored=top.integer("ignored", 0),
         entries=top.each("entries", _read_entry),
-        facts=top.each("facts", decode_fact),
+        facts=facts,
+        unread=unread,
         events=top.each("events", _read_event),
         artifacts=_digests(top.texts("artifacts"), top.where),
         base=top.integer("base", 0),

@@ -19,6 +19,7 @@ from agent.wire.fields import write_time
 from agent.wire.signature import fingerprint
 from gitops.cli.cluster_documents import add, detach, label, label_pair, repository_option, write
 from gitops.cli.output import as_json, output_option, table
+from gitops.fact_checks import admitted
 from gitops.state_dir import StateDir
 from gitops.store import JoinToken, Registration, Store, StoredReport
 
@@ -151,6 +152,9 @@ def show(name: str, state: Path, events: int, output: str) -> None:
         facts = store.facts().get(name, ())
     shown = _shown(registration, stored)
     shown["facts"] = {fact.name: fact.value for fact in facts}
+    shown["factsMeasuredAt"] = {fact.name: write_time(fact.measured_at) for fact in facts}
+    refused = () if stored is None else admitted(stored.report.facts, stored.received_at, stored.report.unread)[1]
+    shown["factsRefused"] = [{"code": one.code, "why": one.what} for one in refused]
     shown["entries"] = (
         []
         if stored is None
@@ -177,9 +181,13 @@ def show(name: str, state: Path, events: int, output: str) -> None:
     for head, value in shown.items():
         if head == "facts":
             click.echo(f"facts: {', '.join(f'{fact}={text}' for fact, text in value.items()) or 'none'}")
+            if facts:
+                click.echo(f"facts measured: {write_time(min(fact.measured_at for fact in facts))} or later")
+        elif head == "factsMeasuredAt":
+            continue
         elif not isinstance(value, list):
             click.echo(f"{head}: {value}")
-    for part in ("entries", "events"):
+    for part in ("factsRefused", "entries", "events"):
         if shown[part]:
             click.echo(f"\n{table([one.upper() for one in shown[part][0]], [row.values() for row in shown[part]])}")
 

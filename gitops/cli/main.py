@@ -15,6 +15,7 @@ _COMMANDS: Final = {
     "validate": "gitops.cli.validate:validate",
     "plan": "gitops.cli.plan:plan",
     "explain": "gitops.cli.explain:explain",
+    "facts": "gitops.cli.facts:facts",
     "publish": "gitops.cli.publish:publish",
     "status": "gitops.cli.status:status",
     "rollout": "gitops.cli.rollout:rollout",

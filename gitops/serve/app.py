@@ -31,6 +31,7 @@ from gitops.serve.faults import (
 from gitops.serve.git_http import GitHttp
 from gitops.serve.hooks import Hooks
 from gitops.serve.identity import cluster_of
+from gitops.serve.known_facts import KnownFacts
 from gitops.serve.notifier import Notifier
 from gitops.serve.overlays import Overlays
 from gitops.serve.poll import PATH, Polls
@@ -170,6 +171,7 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
         Route("/v1/rollouts", rollouts.get),
         Route("/v1/events", events.get),
         Route("/v1/commands", rollouts.post, methods=["POST"]),
+        Route("/v1/facts", KnownFacts(view).get),
         Route("/git/{cluster}/info/refs", git.refs),
         Route("/git/{cluster}/git-upload-pack", git.upload_pack, methods=["POST"]),
         Route("/v2/", registry.base),

@@ -18,6 +18,7 @@ from agent.wire.fields import Fields, write_time
 from agent.wire.release import NAME, decode_release
 from agent.wire.signature import JOIN, fingerprint, is_public_key, verify
 from gitops.authority import Issued
+from gitops.fact_checks import admitted
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, NameTaken, NotFound, TokenRefused, Unauthenticated
 from gitops.serve.identity import SIGNATURE_HEADER, bearer, hash_secret, read_signature
@@ -29,7 +30,6 @@ WAIT_S: Final = 30
 """How long the hub wants its agents' polls to stay open."""
 
 _MOST_BYTES: Final = 64 << 10
-_MOST_FACTS: Final = 256
 _UNCACHED: Final = {"cache-control": "no-store"}
 _log: Final = logging.getLogger(__name__)
 
@@ -88,11 +88,12 @@ class Registration:
         view = self._view
         asked = Fields.parse(body, "registration")
         cluster, key = asked.text("cluster", most=253), asked.text("publicKey", most=256).strip()
-        facts = asked.each("facts", decode_fact)
+        told, unread = asked.readable("facts", decode_fact)
+        facts, faults = admitted(told, view.now(), unread)
         if not is_public_key(key):
             raise BadRequest("publicKey is not `ssh-ed25519 AAAA…` without a comment", do="send the agent's public key")
-        if len(facts) > _MOST_FACTS:
-            raise BadRequest(f"{len(facts)} facts, at most {_MOST_FACTS}")
+        for fault in faults[:10]:
+            _log.warning("%s: %s", cluster, fault)
         if signature:
             verify(body, read_signature(signature, "registration"), JOIN, (key,), "registration")
         trust, request, issued = view.trust(), asked.text("request", "", most=_MOST_BYTES), None

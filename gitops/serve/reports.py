@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +13,7 @@ from starlette.responses import Response
 from agent.wire.report import Report, decode_report, encode_report
 from agent.wire.report_delta import ACCEPTS_HEADER, whole
 from agent.wire.signature import REPORT, verify
+from gitops.fact_checks import admitted
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest, OtherCluster, Unauthenticated
 from gitops.serve.identity import SIGNATURE_HEADER, cluster_of, read_signature
@@ -18,7 +21,8 @@ from gitops.serve.registered import Roll
 from gitops.serve.view import HubView
 
 MOST_BYTES: Final = 1 << 20
-_MOST: Final = {"facts": 512, "entries": 4096, "events": 4096, "artifacts": 4096}
+_MOST: Final = {"entries": 4096, "events": 4096, "artifacts": 4096}
+_log: Final = logging.getLogger(__name__)
 
 
 class Reports:
@@ -27,6 +31,7 @@ class Reports:
     def __init__(self, view: HubView, roll: Roll) -> None:
         self._view = view
         self._roll = roll
+        self._told: dict[str, tuple[str, ...]] = {}
 
     async def post(self, request: Request) -> Response:
         """Answer one report with 204."""
@@ -56,8 +61,17 @@ class Reports:
         for name, most in _MOST.items():
             if (count := len(getattr(report, name))) > most:
                 raise BadRequest(f"{count} {name}, at most {most}")
-        if view.store.put_report(cluster, report, body, now):
+        facts, faults = admitted(report.facts, now, report.unread)
+        self._tell(cluster, tuple(map(str, faults)))
+        if view.store.put_report(cluster, replace(report, facts=facts), body, now):
             view.wake(f"report: {cluster}")
+
+    def _tell(self, cluster: str, faults: tuple[str, ...]) -> None:
+        """Log facts that do not count, once."""
+        if faults != self._told.get(cluster, ()):
+            self._told[cluster] = faults
+            for one in faults[:10]:
+                _log.warning("%s: %s", cluster, one)
 
     def _completed(self, cluster: str, report: Report) -> Report:
         """Return the whole report; one that came before, its answer lost, as it is: only its events may count."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from agent.wire.errors import EdgeferryError
 from gitops.cli.main import edgeferry
 from gitops.folder import FolderUnreadable, read_folder
+from gitops.snapshot import encode_snapshot
 from tests.gitops.trees import document, model
 
 ROOT = Path(__file__).parents[2]
@@ -209,9 +211,11 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_the_commands_examples_run(repository: Path) -> None:
     shown = validate("--help").output
     examples = [line.strip() for line in shown.splitlines() if line.strip().startswith("edgeferry validate")]
-    assert len(examples) == 3
+    assert len(examples) == 4
     git(repository, "update-ref", "refs/remotes/origin/main", "HEAD")
     write(repository / "robotics", model("arm", "1.0.0"))
+    snapshot = encode_snapshot("f", datetime(2026, 3, 1, tzinfo=UTC), {})
+    (repository / "facts.json").write_text(json.dumps(snapshot))
     for example in examples:
         command = [str(Path(sys.executable).parent / "edgeferry"), *example.split()[1:]]
         subprocess.run(command, cwd=repository, check=True, capture_output=True)

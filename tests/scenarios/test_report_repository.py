@@ -175,6 +175,6 @@ def push(root: Path, url: str, branch: str, key: SigningKey, says: str = "", dat
 
 _ARCH = """
 import json, platform
-from agent.platforms.host import ARCHITECTURES
+from agent.platforms.host_facts import ARCHITECTURES
 print(json.dumps(ARCHITECTURES.get(platform.machine(), platform.machine())))
 """

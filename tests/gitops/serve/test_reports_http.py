@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import queue
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -142,6 +142,18 @@ def test_a_body_without_a_length_is_bounded_too(hub: Any) -> None:
     connection.close()
 
 
-def test_too_many_facts_are_refused(hub: Any) -> None:
-    many = tuple(Fact(f"f{n}", "", hub.now) for n in range(513))
-    assert send(hub, report(hub, facts=many)).json["code"] == "EF3104"
+def test_of_too_many_or_hostile_facts_those_that_count_are_kept_and_the_report_is(hub: Any) -> None:
+    good = Fact("arch", "arm64", hub.now)
+    hostile = Fact("memory.capacity", "16Gi", hub.now), Fact("os", "linux", hub.now + timedelta(days=9))
+    many = tuple(Fact(f"f{n:04d}", "1", hub.now) for n in range(600))
+    assert send(hub, report(hub, facts=(good, *hostile, *many))).status == 204
+    kept = {fact.name: fact for fact in hub.store.facts()["milan-01"]}
+    assert len(kept) == 512 and kept["arch"] == good and kept["os"].measured_at == hub.now
+    assert "memory.capacity" not in kept
+
+
+def test_a_person_gets_all_facts_with_their_times(hub: Any) -> None:
+    send(hub, report(hub, facts=(Fact("arch", "arm64", hub.now),)))
+    found = hub.ask("GET", "/v1/facts", bearer="op-token").json
+    assert found["clusters"]["milan-01"] == [{"name": "arch", "value": "arm64", "measuredAt": found["at"]}]
+    assert hub.ask("GET", "/v1/facts", bearer="x").json["code"] == "EF3101"
