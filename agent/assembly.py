@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from agent import durable
+from agent import VERSION, durable
 from agent.actions import Platform
 from agent.clock import Clock, read_wall
 from agent.config import BadConfig, Config, load_config
@@ -171,4 +170,4 @@ def open_store(root: Path, config: Config, proof: Proof) -> Bytes:
 
 def agent_version() -> str:
     """Return the version of this distribution."""
-    return version("edgeferry")
+    return VERSION

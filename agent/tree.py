@@ -169,17 +169,24 @@ def as_listed(path: Path, file: TreeFile, *, deep: bool) -> bool:
         return False
 
 
-def fingerprint(target: Path) -> str:
-    """Return what changes when somebody changes the bytes: names, sizes, times and inodes; empty where nothing is."""
+def fingerprint(target: str | Path) -> str:
+    """Return what changes when somebody changes the bytes: names, sizes, times and inodes; empty where nothing is.
+
+    It is asked for at every look, of every delivered file: one call to the system for a file.
+    """
+    path = str(target)
     try:
-        paths = [target, *sorted(target.rglob("*"))] if target.is_dir() else [target]
-        found = [(path, path.lstat()) for path in paths]
+        about = os.lstat(path)
+        if not stat.S_ISDIR(about.st_mode):
+            return digest(_line(path, about).encode())
+        found = [(str(one), one.lstat()) for one in sorted(Path(path).rglob("*"))]
     except OSError:
         return ""
-    lines = [
-        f"{path}:{one.st_size}:{one.st_mtime_ns}:{one.st_ino}" for path, one in found if not stat.S_ISDIR(one.st_mode)
-    ]
-    return digest("\n".join(lines).encode())
+    return digest("\n".join(_line(*one) for one in found if not stat.S_ISDIR(one[1].st_mode)).encode())
+
+
+def _line(path: str, about: os.stat_result) -> str:
+    return f"{path}:{about.st_size}:{about.st_mtime_ns}:{about.st_ino}"
 
 
 def remove(path: Path) -> None:

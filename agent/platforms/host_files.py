@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +46,17 @@ def point(link: Path, target: Path) -> None:
     sync_directory(link.parent)
 
 
-def leads_to(link: Path, target: Path) -> bool:
-    """Tell whether ``link`` is a link to exactly ``target``."""
-    return link.is_symlink() and str(link.readlink()) == os.path.relpath(target, link.parent)
+def leads_to(link: str | Path, target: str | Path) -> bool:
+    """Tell whether ``link`` is a link to exactly ``target``. Asked at every look, of every delivered file."""
+    try:
+        return os.readlink(link) == _way(str(link), str(target))  # noqa: PTH115  # a Path is slow to make
+    except OSError:
+        return False
+
+
+@lru_cache(4096)
+def _way(link: str, target: str) -> str:
+    return os.path.relpath(target, Path(link).parent)
 
 
 def unlink_ours(link: Path) -> None:

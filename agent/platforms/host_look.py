@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.actions import ModelPoint, Observed, Seen, Staged
 from agent.inference import Probe, probe, readiness_paths
 from agent.platforms import host_supervise
-from agent.platforms.host_files import MODELS_ENV, env_file, leads_to, read_models
+from agent.platforms.host_files import MODELS_ENV, MODELS_JSON, env_file, leads_to, read_models
 from agent.platforms.host_forward import Status
 from agent.platforms.host_orders import succeed
 from agent.platforms.host_records import Instance, Record
@@ -33,6 +33,7 @@ class Eyes:
         self._host = host
         self._unready_since_ms: dict[str, int] = {}
         self._status: Status | None = None
+        self._read: tuple[str, Mapping[str, tuple[ModelPoint, ...]]] | None = None
 
     def hung(self) -> frozenset[str]:
         """Return the nonces of processes that were ready and have not been for too long."""
@@ -56,7 +57,7 @@ class Eyes:
         for record in host.records:
             shown = [one for one in record.instances if _is_shown(record, one)]
             for instance in shown:
-                here, place = url(host, record), str(host.link(record)) if instance.target else ""
+                here, place = url(host, record), host.place(record) if instance.target else ""
                 why = unreachable(host, record, current, status) if instance.nonce == record.serving else ""
                 seen.append(see(record, instance, looks[instance.nonce], here, place, why))
             if not shown:
@@ -72,9 +73,10 @@ class Eyes:
         self._status = status = self._ask_forwarder()
         busy: Mapping[int, int] = {} if status is None else status.busy
         for record in host.records:
-            for log in host.instances.logs(record):
-                if log.suffix == ".log":
-                    host_supervise.rotate(log)
+            if any(not one.target for one in record.instances):  # a file writes no log
+                for log in host.instances.logs(record):
+                    if log.suffix == ".log":
+                        host_supervise.rotate(log)
             record = self._drop_doubles(host.instances.advance(record, busy))
             record = self._follow_successor(record)
             for instance in record.instances:
@@ -129,13 +131,11 @@ class Eyes:
 
     def _announced(self) -> Mapping[str, tuple[ModelPoint, ...]]:
         """Return what consumers read; nothing where somebody changed the files, so that they are written again."""
-        directory = self._host.state / "models"
-        try:
-            announced = read_models(directory)
-            as_env = (directory / MODELS_ENV).read_bytes() if announced else b""
-        except (EdgeferryError, OSError):
-            return {}
-        return announced if not announced or as_env == env_file(announced) else {}
+        directory = f"{self._host.state}/models"
+        print_ = " ".join(fingerprint(f"{directory}/{name}") for name in (MODELS_JSON, MODELS_ENV))
+        if self._read is None or self._read[0] != print_:
+            self._read = (print_, _read_announced(Path(directory)))
+        return self._read[1]
 
     def _drop_doubles(self, record: Record) -> Record:
         """End a second process of one entry digest that no order knows: the agent was killed in the middle of one."""
@@ -182,6 +182,15 @@ class Eyes:
             self._host.forwarder.publish(routes(self._host))
 
 
+def _read_announced(directory: Path) -> Mapping[str, tuple[ModelPoint, ...]]:
+    try:
+        announced = read_models(directory)
+        as_env = (directory / MODELS_ENV).read_bytes() if announced else b""
+    except (EdgeferryError, OSError):
+        return {}
+    return announced if not announced or as_env == env_file(announced) else {}
+
+
 def _is_shown(record: Record, instance: Instance) -> bool:
     if instance.nonce == record.serving:
         return True
@@ -197,11 +206,11 @@ def _leftover(record: Record) -> Seen:
 
 
 def _look_at_file(host: Host, record: Record, instance: Instance) -> Look:
-    here = fingerprint(Path(instance.target))
+    here = fingerprint(instance.target)
     if not here:
         return Look(alive=False, ready=False, spoiled="its content is gone")
     if here != instance.fingerprint:
         return Look(alive=True, ready=False, spoiled="somebody changed its content")
-    if instance.nonce == record.serving and not leads_to(host.link(record), Path(instance.target)):
+    if instance.nonce == record.serving and not leads_to(host.place(record), instance.target):
         return Look(alive=True, ready=True, misplaced="its stable path leads elsewhere")
     return Look(alive=True, ready=True)

@@ -105,7 +105,11 @@ class Record:
 
     def instance(self, nonce: str) -> Instance | None:
         """Return the instance of that nonce."""
-        return next((one for one in self.instances if nonce and one.nonce == nonce), None)
+        if nonce:
+            for one in self.instances:  # asked many times a look: no generator
+                if one.nonce == nonce:
+                    return one
+        return None
 
     def with_instance(self, one: Instance) -> Record:
         """Return the record with ``one`` added, or in place of the one of its nonce."""

@@ -45,7 +45,11 @@ class Host:
 
     def link(self, record: Record) -> Path:
         """Return the stable path of a file delivery."""
-        return self.state / f"{record.kind}s" / record.name / "current"
+        return Path(self.place(record))
+
+    def place(self, record: Record) -> str:
+        """Return the same as text."""
+        return f"{self.state}/{record.kind}s/{record.name}/current"
 
     def busy(self) -> Mapping[int, int]:
         """Return backend port → requests in flight, as the forwarder says."""
@@ -72,8 +76,10 @@ def routes(host: Host) -> tuple[Route, ...]:
 def url(host: Host, record: Record) -> str:
     """Return the stable address of an entry for consumers on this host; empty where it has none."""
     serving = record.instance(record.serving)
+    if serving is None or not serving.port:
+        return ""
     port = host.ports.known(record.key)
-    if serving is None or not serving.port or not port:
+    if not port:
         return ""
     address = "127.0.0.1" if host.listen in ("0.0.0.0", "") else host.listen  # noqa: S104  # compared, not bound
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
