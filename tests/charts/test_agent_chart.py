@@ -109,3 +109,31 @@ def test_the_token_is_in_a_secret_and_nowhere_else() -> None:
 
 def test_nobody_may_connect_to_the_agent() -> None:
     assert one(rendered(), "NetworkPolicy")["spec"]["ingress"] == []
+
+
+def test_secrets_are_only_reached_where_charts_may_be_delivered() -> None:
+    def reached(*options: str) -> set[str | None]:
+        return {
+            each["metadata"].get("namespace")
+            for each in rendered("--set=namespaces={robots}", *options)
+            if each["kind"].endswith("Role") and any("secrets" in rule["resources"] for rule in each["rules"])
+        }
+
+    assert reached() == set()
+    assert reached("--set=charts=true") == {"robots"}
+
+
+def test_with_a_volume_nothing_is_root_and_nothing_of_the_node_is_mounted() -> None:
+    objects = rendered("--set=state.kind=persistentVolumeClaim", "--set=state.storageClass=fast")
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["initContainers"]] == ["join"]
+    assert "hostPath" not in json.dumps(pod["volumes"])
+    claim = one(objects, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert claim["spec"]["storageClassName"] == "fast"
+
+
+def test_the_hub_s_authority_is_pinned_where_its_hash_is_given() -> None:
+    pinned = "sha256:" + "a" * 64
+    join = one(rendered(f"--set=hub.caHash={pinned}"), "Deployment")["spec"]["template"]["spec"]["initContainers"][1]
+    assert f"--ca-hash={pinned}" in join["args"]

@@ -24,7 +24,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.token.existingSecret | default "edgeferry-agent-token" }}
 {{- end }}
 
-{{/* What models and workloads are: no Secrets, no roles, nothing of the whole cluster. */}}
+{{/* What models and workloads are: no roles, nothing of the whole cluster; Secrets only as Helm's records. */}}
 {{- define "agent.rules" -}}
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
@@ -47,6 +47,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.charts }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, patch, delete]
+{{- end }}
 {{- with .Values.extraRules }}
 {{ toYaml . }}
 {{- end }}
