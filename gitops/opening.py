@@ -19,6 +19,7 @@ from agent.wire.trust import Trust, paths
 from gitops import kinds
 from gitops.artifacts import ArtifactStore
 from gitops.decisions import source_commits
+from gitops.fact_checks import admitted
 from gitops.fleet import FleetRepository
 from gitops.folder import read_folder
 from gitops.git_cli import local_path
@@ -34,6 +35,7 @@ from gitops.remote import GitHost
 from gitops.render.entries import Rendered
 from gitops.render.kept import from_overlay
 from gitops.report_refs import Heard, fetch_reports, hear
+from gitops.snapshot import NO_FACTS, Snapshot
 from gitops.source import SourceMirror, Sources
 from gitops.state_dir import StateDir
 from gitops.tree import Tree
@@ -160,7 +162,13 @@ def open_fleet(state: StateDir, source: MainSource, fleet: FleetHome = EMBEDDED)
 
 
 def publish_once(
-    source: MainSource, fleet: FleetHome, keys: Path, artifacts: Path, now: datetime, reports: str = ""
+    source: MainSource,
+    fleet: FleetHome,
+    keys: Path,
+    artifacts: Path,
+    now: datetime,
+    reports: str = "",
+    facts: Snapshot = NO_FACTS,
 ) -> Publication:
     """Decide once and publish.
 
@@ -171,6 +179,7 @@ def publish_once(
         artifacts: directory of the artifact store.
         now: time of the step, UTC, to the second.
         reports: URL of the report repository; empty for none.
+        facts: of the clusters, besides those in their reports.
 
     Raises:
         EdgeferryError: nothing was published.
@@ -184,11 +193,18 @@ def publish_once(
         if reports:
             letters = fetch_reports(reports, Path(work, "reports.git"))
             heard = hear(letters, _keys(sources, revisions(repository)), keyring.fleet_id)
-        step = opened.hub.step(world_of(heard, now))
+        step = opened.hub.step(world_of(heard, now, facts))
         return Publication(opened.hub.publish(step), step, heard)
 
 
-def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "", now: datetime | None = None) -> Step:
+def plan_of(
+    folder: Path,
+    fleet: str,
+    revision: str | None,
+    reports: str = "",
+    now: datetime | None = None,
+    facts: Snapshot = NO_FACTS,
+) -> Step:
     """Return the step that publishing would take; nothing changes.
 
     Args:
@@ -197,20 +213,26 @@ def plan_of(folder: Path, fleet: str, revision: str | None, reports: str = "", n
         revision: branch, tag or commit; None for what stands in the folder.
         reports: URL of the report repository; empty for none.
         now: time of the step; None for the clock's.
+        facts: of the clusters, besides those in their reports.
 
     Raises:
         EdgeferryError: the documents have faults, or the fleet repository cannot be read.
     """
     with _looking(folder, fleet, revision, reports) as (hub, heard):
-        return hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0)))
+        return hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0), facts))
 
 
 def full_plan_of(
-    folder: Path, fleet: str, revision: str | None, reports: str = "", now: datetime | None = None
+    folder: Path,
+    fleet: str,
+    revision: str | None,
+    reports: str = "",
+    now: datetime | None = None,
+    facts: Snapshot = NO_FACTS,
 ) -> Plan:
     """Return where publishing would lead in the end, and what it costs; arguments and faults as of ``plan_of``."""
     with _looking(folder, fleet, revision, reports) as (hub, heard):
-        step = hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0)))
+        step = hub.step(world_of(heard, now or datetime.now(UTC).replace(microsecond=0), facts))
         known: dict[str, Rendered | None] = {}
 
         def before(digest: str, cluster: str, kind: str, name: str) -> Rendered | None:
@@ -257,12 +279,18 @@ def _free(report: Report) -> int | None:
     return None
 
 
-def world_of(heard: Heard, now: datetime) -> World:
-    """Return what the clusters' reports say, as a step takes it; nobody else saw when they were sent."""
-    facts = {
-        cluster: {fact.name: (fact.value, fact.measured_at) for fact in report.facts}
-        for cluster, report in heard.reports.items()
-    }
+def world_of(heard: Heard, now: datetime, snapshot: Snapshot = NO_FACTS) -> World:
+    """Return what the clusters' reports say, as a step takes it; nobody else saw when they were sent.
+
+    Args:
+        heard: the reports; their facts come before those of the snapshot.
+        now: time of the step.
+        snapshot: facts from elsewhere.
+    """
+    facts = {name: dict(known) for name, known in snapshot.clusters.items()}
+    for cluster, report in heard.reports.items():
+        good, _ = admitted(report.facts, now)
+        facts.setdefault(cluster, {}).update((fact.name, (fact.value, fact.measured_at)) for fact in good)
     sent = {cluster: min(report.sent_at, now) for cluster, report in heard.reports.items()}
     reports = {cluster: (report, sent[cluster]) for cluster, report in heard.reports.items()}
     return World(now, facts, highest=heard.highest, reports=reports, seen=sent)

@@ -41,6 +41,14 @@ class Snapshot:
     clusters: Mapping[str, Mapping[str, tuple[str, datetime]]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
+    def lines(self) -> list[str]:
+        """Return for people: of when the facts are, and which do not count."""
+        return [] if self.at is None else [f"facts of {write_time(self.at)}", *self.faults]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same for programs."""
+        return {"factsAt": "" if self.at is None else write_time(self.at), "factsRefused": list(self.faults)}
+
 
 NO_FACTS: Final = Snapshot()
 

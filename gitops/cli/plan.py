@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gitops.cli.facts_option import facts_option, snapshot_of
 from gitops.cli.output import as_json, table
 from gitops.opening import full_plan_of
 from gitops.plan_text import plan_lines, plan_markdown, plan_rows, plan_total
@@ -18,6 +19,7 @@ from gitops.plan_text import plan_lines, plan_markdown, plan_rows, plan_total
 @click.option(
     "--reports", default="", metavar="URL", help="Report repository of a fleet without a hub: facts and sequences."
 )
+@facts_option
 @click.option("--diff", is_flag=True, help="Show what differs in every entry that changes.")
 @click.option(
     "--output",
@@ -27,7 +29,9 @@ from gitops.plan_text import plan_lines, plan_markdown, plan_rows, plan_total
     show_default=True,
     help="Format of the result; `markdown` is a comment for a pull request.",
 )
-def plan(repository: Path, fleet: str, revision: str | None, reports: str, diff: bool, output: str) -> None:
+def plan(
+    repository: Path, fleet: str, revision: str | None, reports: str, facts: str | None, diff: bool, output: str
+) -> None:
     """Print what publishing the model REPOSITORY would change on which cluster; change nothing.
 
     It shows where the change ends, whatever waves it goes by: who gains, loses and changes what, and why; how many
@@ -37,15 +41,18 @@ def plan(repository: Path, fleet: str, revision: str | None, reports: str, diff:
     Examples:
       edgeferry plan --fleet ../fleet.git
       edgeferry plan --fleet ssh://git@git.example/fleet.git --revision my-branch
-      edgeferry plan --fleet ../fleet.git --output markdown > comment.md
+      edgeferry plan --fleet ../fleet.git --facts facts.json --output markdown > comment.md
     """
-    found = full_plan_of(repository, fleet, revision, reports)
+    known = snapshot_of(facts)
+    found = full_plan_of(repository, fleet, revision, reports, known.at, known)
     if output == "json":
-        click.echo(as_json(found.as_json()))
+        click.echo(as_json({**found.as_json(), **known.as_json()}))
         return
     if output == "markdown":
         click.echo(plan_markdown(found), nl=False)
         return
+    for line in known.lines():
+        click.echo(line)
     rows = plan_rows(found)
     if len(rows) > 1:
         click.echo(table(rows[0], rows[1:]))

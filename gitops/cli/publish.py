@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gitops.cli.facts_option import facts_option, snapshot_of
 from gitops.cli.output import as_json, output_option
 from gitops.opening import FleetHome, MainSource, publish_once
 from gitops.plan_text import plan_held, plan_json, plan_summary
@@ -36,6 +37,7 @@ from gitops.plan_text import plan_held, plan_json, plan_summary
 @click.option(
     "--reports", default="", metavar="URL", help="Report repository that the agents push to: facts and sequences."
 )
+@facts_option
 @click.option("--branch", default="main", show_default=True, help="Branch of the model repository.")
 @click.option(
     "--now",
@@ -50,6 +52,7 @@ def publish(
     keys: Path,
     artifacts: Path | None,
     reports: str,
+    facts: str | None,
     branch: str,
     now: datetime | None,
     output: str,
@@ -66,13 +69,13 @@ def publish(
     """
     at = datetime.now(UTC).replace(microsecond=0) if now is None else now.replace(tzinfo=UTC)
     source = MainSource(repository, branch)
-    done = publish_once(
-        source, FleetHome(fleet, fleet_branches), keys, artifacts or keys.parent / "artifacts", at, reports
-    )
+    known, home, store = snapshot_of(facts), FleetHome(fleet, fleet_branches), artifacts or keys.parent / "artifacts"
+    done = publish_once(source, home, keys, store, at, reports, known)
     if output == "json":
         refused = [str(fault) for fault in done.heard.refused]
-        click.echo(as_json({**plan_json(done.step), "head": done.head or "", "refusedReports": refused}))
+        whole = {**plan_json(done.step), **known.as_json(), "head": done.head or "", "refusedReports": refused}
+        click.echo(as_json(whole))
         return
-    for line in (*map(str, done.heard.refused), *plan_held(done.step)):
+    for line in (*known.lines(), *map(str, done.heard.refused), *plan_held(done.step)):
         click.echo(line, err=True)
     click.echo("Nothing to publish." if done.head is None else f"Published {done.head[:12]}. {plan_summary(done.step)}")

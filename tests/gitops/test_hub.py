@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,33 @@ def test_publishing_without_a_hub_gives_the_same_commit_for_the_same_time(
 
     assert publish("a.git", NOW) == publish("b.git", NOW) is not None
     assert publish("a.git", NOW + timedelta(days=1)) is None
+
+
+def test_facts_given_to_plan_and_publish_decide_and_their_time_is_said(tmp_path: Path, repository: Repository) -> None:
+    facts = [{"clusters": [{"names": ["milan-01", "turin-01"], "facts": [
+        {"name": "memory.capacity", "operator": ">=", "value": "1Gi", "maxAge": "24h"}]}]}]  # fmt: skip
+    repository.commit(placement("digits", model="digits", **facts[0]))
+
+    def measured(value: int) -> dict[str, Any]:
+        return {"name": "memory.capacity", "value": str(value), "measuredAt": "2026-01-02T03:00:00Z"}
+
+    known = {"milan-01": [measured(2 << 30)], "turin-01": [measured(1 << 20)]}
+    whole = {"format": 1, "fleet": "f", "at": "2026-01-02T03:04:00Z", "clusters": known}
+    (tmp_path / "facts.json").write_text(json.dumps(whole))
+
+    def call(*arguments: str) -> Any:
+        common = ("--fleet", str(tmp_path / "fleet.git"), "--facts", str(tmp_path / "facts.json"), "-o", "json")
+        command = [sys.executable, "-c", "from gitops.cli.main import main; main()", *arguments, *common]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    publish = ("publish", str(repository.folder), "--keys", str(tmp_path / "keys"), "--now", "2026-01-02T03:05:00Z")
+    done = call(*publish)
+    assert {one["cluster"] for one in done["moves"]} == {"milan-01"} and done["factsAt"] == whole["at"]
+    known["turin-01"] = [measured(2 << 30)]
+    (tmp_path / "facts.json").write_text(json.dumps(whole))
+    planned = call("plan", str(repository.folder))
+    assert planned["factsAt"] == whole["at"] and "turin-01" in json.dumps(planned)
+    assert {one["cluster"] for one in call(*publish)["moves"]} == {"turin-01"}
 
 
 def test_a_hub_on_a_git_host_starts_and_serves_while_the_host_is_away(tmp_path: Path, repository: Repository) -> None:
