@@ -8,15 +8,29 @@ from __future__ import annotations
 import argparse
 import heapq
 import random
+from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from bench.figure import cpu_ms, figure
 from placement.decide import decide
 from placement.index import ARCH, FleetIndex, known_value
-from placement.selector import matches
+from placement.selector import fact_holds, matches
 from placement.together import Ask, decide_together
-from placement.types import Decision, Needs, Policy, Requirement, Subject, Target, Term
+from placement.types import (
+    Decision,
+    FactTest,
+    Needs,
+    Policy,
+    Preference,
+    Requirement,
+    Subject,
+    Taint,
+    Target,
+    Term,
+    Toleration,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 COUNTRIES = tuple(f"c{n:02d}" for n in range(20))
@@ -27,15 +41,36 @@ PUBLISHED = {
     10_000: {"published-open-cluster-management": 34.0, "published-karmada": 91.0},
     100_000: {"published-open-cluster-management": 750.0, "published-karmada": 1100.0},
 }
-NOTE = "the fact is arch; the score is the order of names"
-SUBJECT = Subject("model", "m0000", {"1.0.0": "", "2.0.0": "", "2.1.0": ""}, needs=Needs(arch=frozenset({"amd64"})))
+NOTE = "two labels, one fact, architecture, taints; ranked by two preferences and a PreferNoSelect taint"
+SUBJECT = Subject(
+    "model", "m0000", {"1.0.0": "", "2.0.0": "", "2.1.0": ""}, needs=Needs(arch=frozenset({"amd64"}))
+)  # fmt: skip
+FACT = FactTest("memory.capacity", "number", ">=", ("4Gi",), 86400.0)
+TAINTS = (
+    Taint("maintenance", "", "NoSelect"),
+    Taint("drain", "", "NoSelectIfNew"),
+    Taint("slow", "", "PreferNoSelect"),
+)
+PREFER = (
+    Preference(Term(requirements=(Requirement("tier", "In", ("canary",)),)), 10),
+    Preference(Term(requirements=(Requirement("line", "In", ("paint",)),)), 5),
+)
 POLICY = Policy(
     "one",
     "model",
     "m0000",
     ">=2 <3",
-    (Term(requirements=(Requirement("country", "In", ("c03",)), Requirement("line", "In", ("welding", "paint")))),),
+    (
+        Term(
+            requirements=(
+                Requirement("country", "In", ("c03",)),
+                Requirement("line", "In", ("welding", "paint")),
+            ),
+            facts=(FACT,),
+        ),
+    ),
     count=10,
+    prefer=PREFER,
 )
 MATRIX = 1_000
 SAMPLE = 20
@@ -52,7 +87,14 @@ def fleet(size: int, seed: int = 1) -> list[Target]:
                 "tier": dice.choice(TIERS),
                 "edgeferry.dev/site": f"site-{number // 3}",
             },
-            {"arch": (dice.choice(("amd64", "amd64", "arm64")), NOW)},
+            {
+                "arch": (dice.choice(("amd64", "amd64", "arm64")), NOW),
+                "memory.capacity": (
+                    str(dice.randrange(1 << 30, 64 << 30, 4096)),
+                    NOW - timedelta(hours=dice.randrange(30)),
+                ),
+            },
+            (dice.choice(TAINTS),) if dice.random() < 0.05 else (),
         )
         for number in range(size)
     ]
@@ -60,34 +102,53 @@ def fleet(size: int, seed: int = 1) -> list[Target]:
 
 def naive(policy: Policy, subject: Subject, targets: Sequence[Target]) -> tuple[list[str], dict[str, list[str]]]:
     """Decide cluster by cluster: the chosen, and the others by reason."""
-    fitting: list[str] = []
-    refused: dict[str, list[str]] = {"labels": [], "arch": [], "count": []}
+    fitting: list[tuple[int, str]] = []
+    refused: dict[str, list[str]] = {"labels": [], "facts": [], "taint": [], "arch": [], "count": []}
     for target in targets:
-        if policy.terms is not None and not any(matches(term, target) for term in policy.terms):
+        terms = None if policy.terms is None else [term for term in policy.terms if matches(term, target)]
+        if terms is not None and not terms:
             refused["labels"].append(target.name)
+        elif terms is not None and not any(all(fact_holds(one, target, NOW) for one in term.facts) for term in terms):
+            refused["facts"].append(target.name)
+        elif any(one.effect != "PreferNoSelect" for one in _untolerated(policy, target)):
+            refused["taint"].append(target.name)
         elif subject.needs.arch and known_value(target, ARCH) not in subject.needs.arch:
             refused["arch"].append(target.name)
         else:
-            fitting.append(target.name)
+            score = sum(one.weight for one in policy.prefer if matches(one.term, target))
+            score -= 100 * len(_untolerated(policy, target))
+            fitting.append((-score, target.name))
     fitting.sort()
     count = len(fitting) if policy.count is None else policy.count
-    refused["count"] = fitting[count:]
-    return fitting[:count], refused
+    refused["count"] = [name for _, name in fitting[count:]]
+    return sorted(name for _, name in fitting[:count]), refused
+
+
+def _untolerated(policy: Policy, target: Target) -> list[Taint]:
+    return [one for one in target.taints if not any(other.tolerates(one) for other in policy.tolerations)]
 
 
 def by_hand(targets: Sequence[Target]) -> list[str]:
     """Decide POLICY by a loop written for it alone, without reasons: the fastest that has no index."""
     lines = frozenset(("welding", "paint"))
-    return heapq.nsmallest(
+    best = heapq.nsmallest(
         10,
         (
-            one.name
+            (
+                (one.labels.get("tier") == "canary") * -10
+                - (one.labels.get("line") == "paint") * 5
+                + 100 * len(one.taints),
+                one.name,
+            )
             for one in targets
             if one.labels.get("country") == "c03"
             and one.labels.get("line") in lines
-            and one.facts.get("arch", ("",))[0] == "amd64"
+            and one.facts["arch"][0] == "amd64"
+            and fact_holds(FACT, one, NOW)
+            and not (one.taints and one.taints[0].effect != "PreferNoSelect")
         ),
     )
+    return sorted(name for _, name in best)
 
 
 def one_policy(size: int) -> None:
@@ -96,9 +157,10 @@ def one_policy(size: int) -> None:
     chosen, refused = naive(POLICY, SUBJECT, targets)
     decision = decide(POLICY, SUBJECT, index, None, NOW)
     assert list(decision.chosen) == chosen == by_hand(targets)
-    assert {one.code: len(one.clusters) for one in decision.refused} == {
-        code: len(one) for code, one in refused.items()
-    }
+    counted: Counter[str] = Counter()
+    for one in decision.refused:
+        counted[one.code] += len(one.clusters)
+    assert counted == {code: len(names) for code, names in refused.items()}
     figure(
         f"decide-{size}",
         cpu_ms(lambda: [decide(POLICY, SUBJECT, index, None, NOW) for _ in range(10)], 9) / 10,
@@ -112,7 +174,8 @@ def one_policy(size: int) -> None:
         NOTE,
     )
     changed = [
-        Target(one.name, {**one.labels, "line": "press", "tier": "lab"}, one.facts) for one in targets[:: size // 100]
+        replace(one, labels={**one.labels, "line": "press", "tier": "lab"}, taints=TAINTS[:1])
+        for one in targets[:: size // 100]
     ]
     figure(
         f"index-update-{size}",
@@ -120,8 +183,22 @@ def one_policy(size: int) -> None:
         "ms",
         None,
         {"build": cpu_ms(lambda: FleetIndex.build(targets), 2)},
-        "100 clusters with two changed labels",
+        "100 clusters with two changed labels and another taint; columns of facts in use",
     )
+    measured = [_measured(one) for one in targets[:: size // 100]]
+    figure(
+        f"index-facts-{size}",
+        cpu_ms(lambda: decide(POLICY, SUBJECT, index.with_changes(measured), None, NOW), 5),
+        "ms",
+        None,
+        {"build": cpu_ms(lambda: decide(POLICY, SUBJECT, FleetIndex.build(targets), None, NOW), 2)},
+        "100 clusters report another memory; then POLICY is decided",
+    )
+
+
+def _measured(target: Target) -> Target:
+    value, at = target.facts["memory.capacity"]
+    return replace(target, facts={**target.facts, "memory.capacity": (str(int(value) // 2), at)})
 
 
 def policies(dice: random.Random) -> list[Policy]:
@@ -139,6 +216,12 @@ def policies(dice: random.Random) -> list[Policy]:
                     Term(requirements=(Requirement("tier", "In", ("canary",)),)),
                     Term(requirements=(Requirement("country", "In", countries), Requirement("line", "Exists"))),
                 ),
+                (
+                    Term(
+                        requirements=(Requirement("country", "In", countries),),
+                        facts=(FactTest("memory.capacity", "number", ">=", (f"{dice.randrange(2, 48)}Gi",)),),
+                    ),
+                ),
                 None,
             )
         )
@@ -150,6 +233,8 @@ def policies(dice: random.Random) -> list[Policy]:
                 dice.choice((">=2 <3", "2.0.0", "channel: stable")),
                 terms,
                 dice.choice((None, None, 10, 500)),
+                tolerations=dice.choice(((), (), (Toleration("maintenance", "Exists"),))),
+                prefer=PREFER,
             )
         )
     return found
@@ -184,13 +269,32 @@ def matrix(size: int) -> None:
         for one in placed[:SAMPLE]:
             naive(one, subjects[one.subject], targets)
 
+    def again() -> object:
+        return decide_together([replace(ask, previous=before[ask.policy.name]) for ask in asks], (), index, NOW)
+
+    before = decide_together(asks, (), index, NOW).decisions
     figure(
         "decide-matrix",
         cpu_ms(decide_all, 3) / 1000,
         "s",
         2.0 if size == 10_000 else None,
-        {f"naive-of-{SAMPLE}-scaled": cpu_ms(decide_some, 1) / 1000 * MATRIX / SAMPLE},
+        {
+            f"naive-of-{SAMPLE}-scaled": cpu_ms(decide_some, 1) / 1000 * MATRIX / SAMPLE,
+            "with-incumbents": cpu_ms(again, 3) / 1000,
+        },
         f"{MATRIX} models, each by a placement of its own, {size} clusters; {NOTE}",
+    )
+    needy = [
+        replace(ask, subject=replace(ask.subject, needs=replace(ask.subject.needs, memory_bytes=64 << 20 + n % 4)))
+        for n, ask in enumerate(asks)
+    ]
+    figure(
+        "decide-matrix-needs",
+        cpu_ms(lambda: decide_together(needy, (), index, NOW), 2) / 1000,
+        "s",
+        None,
+        {},
+        "the same, and each model needs 64 to 512 MiB that no other one may have",
     )
 
 

@@ -90,7 +90,7 @@ def in_range(text: str, version: Version) -> bool:
     return any(all(bound.holds(version) for bound in bounds) for bounds in wanted_range(text).ranges)
 
 
-def test_holds(test: FactTest, text: str) -> bool | None:
+def satisfied(test: FactTest, text: str) -> bool | None:
     """Tell whether a test holds for a fact's text; None where the text cannot be read as the test reads it."""
     match test.kind:
         case "number":

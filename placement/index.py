@@ -100,8 +100,10 @@ class FleetIndex:
         targets.update(news)
         for name in gone:
             del targets[name]
-        if gone or len(targets) > len(self.targets) or len(news) * _REBUILD > len(targets):
+        relabelled = sum(name in self.targets and self.targets[name].labels != one.labels for name, one in news.items())
+        if gone or len(targets) > len(self.targets) or relabelled * _REBUILD > len(targets):
             return FleetIndex.build(targets.values())
+        many = len(news) * _REBUILD > len(targets)
         labels: _Moves = {}
         facts: _Moves = {}
         taints: list[tuple[int, Taint | None, Taint | None]] = []
@@ -131,7 +133,9 @@ class FleetIndex:
             keys=_moved_keys(self.keys, labels),
             facts=_moved(self.facts, facts, len(targets)),
             taints=moved(self.taints, taints, len(targets)),
-            measures=self.measures.with_changes(changes),
+            measures=Measures(tuple(map(targets.__getitem__, self.ordered)))
+            if many
+            else self.measures.with_changes(changes),
         )
 
     def having(self, key: str, value: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from placement.facts import quantity, shown_test, test_holds
+from placement.facts import quantity, satisfied, shown_test
 from placement.selector import holds
 from placement.types import FactTest, Requirement, Target, Term
 
@@ -53,8 +53,8 @@ def _facts_can_hold(tests: Sequence[FactTest]) -> bool:
         return True
     values = [value for test in tests for value in test.values]
     if tests[0].kind == "text":
-        return any(all(test_holds(test, text) for test in tests) for text in (*values, "_none_of_them"))
+        return any(all(satisfied(test, text) for test in tests) for text in (*values, "_none_of_them"))
     numbers = sorted({found for value in values if (found := quantity(value)) is not None})
     between = [(low + high) / 2 for low, high in pairwise(numbers)]
     around = [numbers[0] / 2, *numbers, *between, numbers[-1] + 1]
-    return any(all(test_holds(test, format(one, "f")) for test in tests) for one in around)
+    return any(all(satisfied(test, format(one, "f")) for test in tests) for one in around)

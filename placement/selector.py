@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from placement.facts import number, test_holds
+from placement.facts import number, satisfied
 from placement.index import FleetIndex
 from placement.measures import AGELESS
 from placement.postings import as_bits
@@ -98,7 +98,7 @@ def passing(test: FactTest, index: FleetIndex) -> tuple[int, int]:
 def _passing_text(test: FactTest, index: FleetIndex) -> tuple[int, int]:
     holds = readable = 0
     for text, found in index.measures.texts(test.name).items():
-        answer = test_holds(test, text)
+        answer = satisfied(test, text)
         if answer is not None:
             bits = as_bits(found)
             readable |= bits
@@ -126,7 +126,7 @@ def fact_holds(test: FactTest, target: Target, now: datetime) -> bool | None:
     text, at = value
     if test.max_age_s is not None and at is not None and at.timestamp() < now.timestamp() - test.max_age_s:
         return None
-    return test_holds(test, text)
+    return satisfied(test, text)
 
 
 def _any_of(requirement: Requirement, index: FleetIndex) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from placement.expressions import compile_expression
-from placement.facts import quantity, shown_test, shown_value, test_holds
+from placement.facts import quantity, satisfied, shown_test, shown_value
 from placement.index import FleetIndex
 from placement.needs_ways import needed, versions_in
 from placement.selector import fact_holds, holds
@@ -222,7 +222,7 @@ def _fact(world: World, fact: str, tests: Sequence[FactTest], now: datetime) -> 
     text = f"{is_now}, wanted {wanted}"
     candidates = [found[0]] if found is not None else []
     candidates += [one for test in tests for value in test.values for one in _near(test, value)]
-    fitting = [value for value in dict.fromkeys(candidates) if all(test_holds(test, value) for test in tests)]
+    fitting = [value for value in dict.fromkeys(candidates) if all(satisfied(test, value) for test in tests)]
     return [(Change("fact", text, fact, value),) for value in fitting[:3]]
 
 
