@@ -78,8 +78,11 @@ class Edges:
 
     def key(self, cluster: str, before: Mapping[str, Published]) -> str:
         """Return the fingerprint for a cluster's release; empty for none."""
+        known = self.keys.get(cluster)
+        if known is not None:
+            return known
         published = before.get(cluster)
-        return self.keys.get(cluster, "" if published is None else published.key)
+        return "" if published is None else published.key
 
 
 def ahead(

@@ -101,11 +101,13 @@ def drawn(
 def limits(catalog: Catalog, rolled: Rolled, approved: Collection[str], published: Mapping[str, Published]) -> Limits:
     """Return what the guards of a fleet go by."""
     text = catalog.fleet.blast_radius
+    documents = protected(catalog)
     stays = catalog.fleet.retire == "keep"
     return Limits(
         staged=rolled.staged,
         reverted=rolled.reverted,
-        protected={name[0].lower() + name[1:] for name in protected(catalog)},
+        protected={name[0].lower() + name[1:] for name in documents},
+        documents=documents,
         leaving=published.keys() - catalog.clusters.keys() if stays else frozenset(),
         percent=int(text[:-1]) if text.endswith("%") else None,
         most=0 if text.endswith("%") else int(text),

@@ -57,6 +57,7 @@ class Limits:
         staged: decisions whose changes go by waves.
         reverted: decisions that go back.
         protected: ``model/NAME`` and ``workload/NAME`` that may not be removed.
+        documents: ``Kind/NAME`` of everything that may not be deleted.
         leaving: clusters whose document is gone and that keep what they run.
         percent: of the fleet's entries; None where ``most`` is an absolute number.
         most: entries.
@@ -66,6 +67,7 @@ class Limits:
     staged: Collection[str]
     reverted: Collection[str]
     protected: Collection[str]
+    documents: frozenset[str]
     leaving: Collection[str]
     percent: int | None
     most: int

@@ -33,7 +33,7 @@ from gitops.render.overlay import PLAIN, Manner, Stamp, signed
 from gitops.rolling import Present, Rolled, roll, rollout_of, to_rollout
 from gitops.rollout_records import RolloutRecord, changed_files
 from gitops.rollout_spec import RolloutSpec
-from gitops.telling import Reports, arrived_at
+from gitops.telling import Known, Reports, arrived_at
 from gitops.tree import Tree
 from placement.rollout_types import RolloutState
 from placement.types import Decision
@@ -146,6 +146,7 @@ class Hub:
     _settled: dict[str, tuple[Sequence[Rendered], str, Manner]] = field(default_factory=dict)
     _progress: Mapping[str, RolloutState] = field(default_factory=dict)
     _kept: dict[str, Rendered] = field(default_factory=dict)
+    _told: dict[tuple[str, str], Known] = field(default_factory=dict)
 
     @property
     def published(self) -> Mapping[str, Published]:
@@ -184,7 +185,7 @@ class Hub:
         decided = changes.records(catalog, decisions, rolled.groups, ledger.records)
         records = keeping.standing(decided, ledger.records, taken.waiting, stuck)
         rollouts = {**_of_absent(ledger, records, decisions), **rolled.records}
-        shielded = drafting.protected(catalog)
+        shielded = guards.documents
         files = changes.record_files(records, ledger.records) | changed_files(rollouts, ledger.rollouts)
         if shielded != ledger.protected:
             files[PROTECTED] = encode_protected(shielded) if shielded else None
@@ -279,6 +280,7 @@ class Hub:
             reports=world.reports,
             seen=world.seen,
             ordered=told,
+            known=self._told,
             kept=kept.keys(),
             stuck={one.decision for one in stuck},
         )

@@ -21,7 +21,7 @@ from gitops.render.entries import Rendered
 from gitops.render.groups import Group
 from gitops.rollout_records import RolloutRecord
 from gitops.rollout_spec import AmountText, RolloutSpec, WaveSpec, seconds
-from gitops.telling import Reports, Telling
+from gitops.telling import Known, Reports, Telling
 from placement.index import FleetIndex
 from placement.rollout import advance
 from placement.rollout_types import Advanced, Amount, Field, Hours, RolloutPolicy, RolloutState, Wave
@@ -42,6 +42,7 @@ class Present:
         progress: decision name → the same with what was noted since; where it is not there, nothing was.
         seen: cluster → when it was heard of last.
         ordered: what people ordered.
+        known: (kind, name) → what was worked out of reports before; it is added to.
         kept: clusters whose overlay is left as it is.
         stuck: decisions of which something could not be rendered: they stand still.
     """
@@ -53,6 +54,7 @@ class Present:
     reports: Reports = field(default_factory=dict)
     seen: Mapping[str, datetime] = field(default_factory=dict)
     ordered: Ordered = field(default_factory=Ordered)
+    known: dict[tuple[str, str], Known] = field(default_factory=dict)
     kept: Collection[str] = ()
     stuck: Collection[str] = ()
 
@@ -273,7 +275,7 @@ def _scene(
         want=want,
         has=has,
         now=present.now,
-        told=Telling(present.reports, kind, subject),
+        told=Telling(present.reports, kind, subject, present.known.setdefault(key, {})),
         seen=present.seen,
         members=members + (None,) * (len(policy.waves) - len(members)),
         hours=hours,

@@ -26,6 +26,10 @@ def _digests(report: Report) -> set[tuple[str, str]]:
     return {(one.digest, one.health) for one in report.entries}
 
 
+Known = dict[str, tuple[Report, Told]]
+"""Cluster → its newest report, and what it says of one model or workload."""
+
+
 class Telling(Mapping[str, Told]):
     """What clusters said of one model or workload, worked out when somebody asks.
 
@@ -33,16 +37,22 @@ class Telling(Mapping[str, Told]):
         reports: of the whole fleet.
         kind: ``model`` or ``workload``.
         name: of it.
+        known: cluster → report, and what was worked out of it before; it is added to.
     """
 
-    def __init__(self, reports: Reports, kind: str, name: str) -> None:
-        self._reports, self._kind, self._name = reports, kind, name
+    def __init__(self, reports: Reports, kind: str, name: str, known: Known) -> None:
+        self._reports, self._kind, self._name, self._known = reports, kind, name, known
 
     def __getitem__(self, cluster: str) -> Told:
         report, received_at = self._reports[cluster]
+        known = self._known.get(cluster)
+        if known is not None and known[0] is report and known[1].received_at == received_at:
+            return known[1]
         for one in report.entries:
             if one.name == self._name and one.kind == self._kind:
-                return _told(one, report, received_at)
+                told = _told(one, report, received_at)
+                self._known[cluster] = (report, told)
+                return told
         raise KeyError(cluster)
 
     def __iter__(self) -> Iterator[str]:

@@ -9,7 +9,7 @@ start, against Rancher Fleet and hawkBit (docs/adr/0011-rollouts.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -66,7 +66,7 @@ def advance(scene: Field, before: RolloutState | None) -> Advanced:
     if work.state.phase == "complete":
         _late_joiners(work)
     state = replace(work.state, places=work.places)
-    essential = before is None or _kept(before) != _kept(state)
+    essential = before is None or not _as_kept(before, state)
     if before is not None and not essential and before.places == state.places:
         state = before
     return Advanced(state, _give(work), min(work.due, default=None), essential)
@@ -117,10 +117,10 @@ def _judge(work: _Work) -> None:
             work.places[name] = place
             continue
         found, due = judge(place, name, scene)
-        told = scene.told.get(name)
-        spoke = told is not None and told.received_at >= place.at and told.running != place.target
-        if budget is not None and spoke and state.phase != "paused" and waits_for_window(found, name, scene):
-            found = replace(found, step="waiting", wave=LATE, target="", mark="")
+        if budget is not None and state.phase != "paused" and waits_for_window(found, name, scene):
+            told = scene.told.get(name)
+            if told is not None and told.received_at >= place.at:
+                found = replace(found, step="waiting", wave=LATE, target="", mark="")
         work.places[name] = found
         if due is not None:
             work.due.append(due)
@@ -319,10 +319,18 @@ def _give(work: _Work) -> dict[str, str]:
     return given
 
 
-def _kept(state: RolloutState) -> tuple[object, ...]:
-    """Return what must be kept at once; that a cluster has come further is known again from its next report."""
-    places: Mapping[str, tuple[object, ...]] = {
-        name: (one.wave, one.step if one.step in ("waiting", "failed", "carried") else "", one.target, one.previous)
-        for name, one in state.places.items()
-    }
-    return (state.number, state.phase, state.targets, state.wave, state.held, state.excused, places)
+def _as_kept(before: RolloutState, state: RolloutState) -> bool:
+    """Tell whether nothing differs that must be kept; that a cluster came further is known from its next report."""
+    if _head(before) != _head(state) or before.places.keys() != state.places.keys():
+        return False
+    old = before.places
+    return all(one is old[name] or _part(one) == _part(old[name]) for name, one in state.places.items())
+
+
+def _head(state: RolloutState) -> tuple[object, ...]:
+    return (state.number, state.phase, state.targets, state.wave, state.held, state.excused)
+
+
+def _part(one: Place) -> tuple[object, ...]:
+    lasting = one.step if one.step in ("waiting", "failed", "carried") else ""
+    return (one.wave, lasting, one.target, one.previous)

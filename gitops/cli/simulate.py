@@ -19,7 +19,7 @@ from gitops.simulating import Simulation, bad_versions
 from gitops.simulation_text import bad_rows, course_rows, summary
 from gitops.tree import File
 
-_DEFAULT = RolloutSpec(
+STANDARD = RolloutSpec(
     waves=(WaveSpec(name="canary", match_labels={"tier": "canary"}), WaveSpec(percent=25), WaveSpec(percent=100)),
     max_concurrent="20%",
     soak="30m",
@@ -95,7 +95,7 @@ def simulate(
       edgeferry simulate --rollout placements/digits.yaml --version "cuts off"
       edgeferry simulate --clusters 1000 --canary 10 --bad-versions
     """
-    policy = to_rollout(_DEFAULT if file is None else _read(file))
+    policy = to_rollout(STANDARD if file is None else _read(file))
     setting = Setting(
         policy,
         clusters=clusters,

@@ -80,11 +80,17 @@ def _variants(catalog: Catalog, decision: Decision, moving: int) -> list[tuple[s
 
 def wanted(found: Sequence[Group], index: FleetIndex) -> dict[str, tuple[Rendered, ...]]:
     """Return cluster → its entries, for every cluster of the index, also those that get nothing."""
-    lists: dict[str, list[Rendered]] = {name: [] for name in index.numbers}
+    # Clusters with the same entries share one tuple: that spares the memory, and whoever compares them.
+    lists: dict[str, tuple[Rendered, ...]] = dict.fromkeys(index.numbers, ())
     for group in found:
+        longer: dict[int, tuple[Rendered, ...]] = {}
         for name in group.clusters:
-            lists[name].append(group.rendered)
-    return {name: tuple(entries) for name, entries in lists.items()}
+            before = lists[name]
+            after = longer.get(id(before))
+            if after is None:
+                after = longer[id(before)] = (*before, group.rendered)
+            lists[name] = after
+    return lists
 
 
 def _parts(bits: int, overrides: Sequence[kinds.Override], index: FleetIndex) -> list[tuple[int, dict[str, str]]]:
