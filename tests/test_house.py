@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import glob
 import importlib
 import pkgutil
 import re
@@ -93,6 +94,17 @@ def test_declared_dependencies_are_imported_by_shipped_code() -> None:
                 imported.add(node.module.split(".")[0])
     unused = {name for name in names if IMPORT_NAMES.get(name, name.replace("-", "_")) not in imported}
     assert unused <= {"httptools"}, "uvicorn takes httptools when it is there"
+
+
+def test_every_file_of_the_template_is_shipped() -> None:
+    """A glob leaves out names that begin with a dot, unless the pattern has it."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = [one.strip() for one in config["options.package_data"]["gitops"].split(",")]
+    shipped = {path for one in patterns for path in glob.glob(one, root_dir=ROOT / "gitops", recursive=True)}  # noqa: PTH207  # as setuptools does
+    template = ROOT / "repo-template"
+    files = {f"template/{path.relative_to(template)}" for path in template.rglob("*") if path.is_file()}
+    assert files <= shipped
 
 
 @pytest.mark.parametrize("command", ["edgeferry", "edgeferry-agent"])

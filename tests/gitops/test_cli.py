@@ -34,6 +34,8 @@ def test_a_person_starts_a_repository_validates_plans_publishes_and_asks_why(tmp
     assert call("init", "models", cwd=tmp_path).returncode == 0
     models = tmp_path / "models"
     assert "no faults" in call("validate", cwd=models).stdout
+    ignored = subprocess.run(["git", "check-ignore", "hub-state/keys/release.key"], cwd=models, capture_output=True)
+    assert ignored.returncode == 0, "the keys of a hub that is tried out here never get into a commit"
     for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=models, check=True)
     published = call("publish", ".", "--fleet", "../fleet.git", "--keys", "../keys", "--output", "json", cwd=models)
