@@ -66,6 +66,7 @@ def pod_fleet(root: Path, bed: Testbed, images: Images, sites: Sequence[Site]) -
             "hub": {"url": fleet.hub_url, "insecure": True},
             "image": {"repository": repository, "digest": digest},
             "settings": {"probation_s": 2},
+            "charts": True,
         }
         join(site, CHECKOUT / "charts" / "agent", helm, fleet.token(name), values)
         return site
