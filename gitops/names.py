@@ -16,6 +16,11 @@ _LABEL_WORDS: Final = "write at most 63 of A-Z a-z 0-9 - _ . that begin and end 
 _DNS: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text may name a document: a DNS label of at most 53 characters."""
+    return re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?", text) is not None
+
+
 def label_key(text: str) -> str:
     """Check a label key: ``[prefix/]name`` as Kubernetes has it."""
     prefix, slash, name = text.rpartition("/")

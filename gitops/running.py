@@ -114,6 +114,7 @@ def serve_hub(
         state=lambda: service.state,
         wake=wake,
         authority=authority,
+        own_tls=bool(listening.tls_names),
         operator_token=token,
         hook_secrets=secrets,
         order=partial(service.order, lambda: watching.poke("command:")),

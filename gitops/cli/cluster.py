@@ -16,12 +16,12 @@ import click
 
 from agent.wire.errors import Stop
 from agent.wire.fields import write_time
-from agent.wire.signature import fingerprint
 from gitops.cli.cluster_documents import add, detach, label, label_pair, repository_option, write
 from gitops.cli.output import as_json, output_option, table
+from gitops.cluster_view import cluster_shown
 from gitops.fact_checks import admitted
 from gitops.state_dir import StateDir
-from gitops.store import JoinToken, Registration, Store, StoredReport
+from gitops.store import JoinToken, Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,7 +118,7 @@ def list_(state: Path, output: str) -> None:
     """
     with _store(state) as store:
         reports = store.latest_reports()
-        shown = [_shown(one, reports.get(one.name)) for one in store.registrations()]
+        shown = [cluster_shown(one, reports.get(one.name)) for one in store.registrations()]
     if output == "json":
         click.echo(as_json(shown))
     else:
@@ -150,7 +150,7 @@ def show(name: str, state: Path, events: int, output: str) -> None:
         stored = store.latest_reports().get(name)
         newest = store.newest_events(name, events)
         facts = store.facts().get(name, ())
-    shown = _shown(registration, stored)
+    shown = cluster_shown(registration, stored)
     shown["facts"] = {fact.name: fact.value for fact in facts}
     shown["factsMeasuredAt"] = {fact.name: write_time(fact.measured_at) for fact in facts}
     refused = () if stored is None else admitted(stored.report.facts, stored.received_at, stored.report.unread)[1]
@@ -244,23 +244,6 @@ def _store(state: Path, *, create: bool = False) -> Iterator[Store]:
         yield store
     finally:
         store.close()
-
-
-def _shown(one: Registration, stored: StoredReport | None) -> dict[str, Any]:
-    """Return what is known of a cluster; its health is the last it said, however long ago that is."""
-    report = None if stored is None else stored.report
-    healths = {entry.health for entry in report.entries} if report else set()
-    return {
-        "name": one.name,
-        "key": fingerprint(one.key),
-        "joinedAt": write_time(one.joined_at),
-        "seenAt": "" if one.seen_at is None else write_time(one.seen_at),
-        "reportedAt": "" if stored is None else write_time(stored.received_at),
-        "sequence": 0 if report is None else report.sequence,
-        "lastHealth": next((h for h in ("degraded", "unknown", "progressing", "current") if h in healths), ""),
-        "fault": "" if report is None else f"{report.fault_code} {report.fault}".strip(),
-        "agent": "" if report is None else report.agent,
-    }
 
 
 def _duration(text: str) -> timedelta:

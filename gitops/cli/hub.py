@@ -183,3 +183,39 @@ def restore(state: Path, database: str, file: Path) -> None:
 
     rows = bring_back(StateDir(state), database, file)
     click.echo(f"{state} is restored, {rows} rows; start it with `edgeferry hub serve --state {state}`")
+
+
+@hub.command()
+@_state
+@_database
+@click.argument("person")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice(["viewer", "engineer", "operator", "resource-allocator", "administrator"]),
+    help="What the token may do: see docs/security.md.",
+)
+@click.option("--days", default=90, show_default=True, type=click.IntRange(1, 366), help="How long it is good.")
+def token(state: Path, database: str, person: str, role: str, days: int) -> None:
+    """Make a token for PERSON, or for a program, and print it this once.
+
+    \b
+    Examples:
+      edgeferry hub token ann --role operator
+      edgeferry hub token ci --role engineer --days 30
+    """
+    from datetime import UTC, datetime
+
+    from gitops.people_tokens import new_person
+    from gitops.store import Audit
+    from gitops.store.opening import open_store
+
+    StateDir(state).make()
+    store = open_store(database or StateDir(state).database)
+    now = datetime.now(UTC).replace(microsecond=0)
+    secret, kept = new_person(person, role, days * 86400, now)
+    try:
+        store.add_person(kept, Audit(now, "local", "token", f"person/{person} {role}"))
+    finally:
+        store.close()
+    click.echo(secret)

@@ -6,12 +6,15 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from gitops.hub_client import HubClient, NoOperatorToken
+from gitops.logins import newest_login, read_logins
 from gitops.state_dir import StateDir
+
+LOCAL_HUB: Final = "http://127.0.0.1:8460"
 
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,11 +23,10 @@ def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--hub",
         "url",
-        default="http://127.0.0.1:8460",
-        show_default=True,
+        default="",
         envvar="EDGEFERRY_HUB",
         metavar="URL",
-        help="Address of the hub.",
+        help="Address of the hub.  [default: where `edgeferry login` signed in; else http://127.0.0.1:8460]",
     )
     @click.option(
         "--ca",
@@ -47,7 +49,11 @@ def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(command)
     def with_hub(url: str, ca: Path | None, state: Path, token_file: Path | None, **others: Any) -> Any:
-        return command(hub=HubClient(url, _token(state, token_file), ca), **others)
+        signed_in = read_logins().get(url.rstrip("/")) if url else newest_login()
+        if signed_in is not None and token_file is None and "EDGEFERRY_OPERATOR_TOKEN" not in os.environ:
+            known = None if not signed_in.ca else Path(signed_in.ca)
+            return command(hub=HubClient(signed_in.url, signed_in.token, ca or known), **others)
+        return command(hub=HubClient(url or LOCAL_HUB, _token(state, token_file), ca), **others)
 
     return with_hub
 
@@ -63,5 +69,5 @@ def _token(state: Path, token_file: Path | None) -> str:
         raise NoOperatorToken(
             f"the operator token cannot be read: {getattr(error, 'strerror', None) or error}",
             where=str(path),
-            do="name the hub's directory with --state, or a copy of its operator.token with --token-file",
+            do="sign in with `edgeferry login URL`, or name the hub's directory with --state",
         ) from None

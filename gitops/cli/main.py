@@ -25,6 +25,8 @@ _COMMANDS: Final = {
     "hub": "gitops.cli.hub:hub",
     "cluster": "gitops.cli.cluster:cluster",
     "trust": "gitops.cli.trust:trust",
+    "login": "gitops.cli.login:login",
+    "logout": "gitops.cli.login:logout",
     "export": "gitops.cli.carry:export",
     "import-report": "gitops.cli.carry:import_report",
     "demo": "gitops.cli.demo:demo",

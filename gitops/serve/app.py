@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final
 
 from starlette.applications import Starlette
@@ -16,6 +17,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agent.wire.errors import EdgeferryError
+from gitops.serve.access import openapi
+from gitops.serve.api import Api
 from gitops.serve.events import Events
 from gitops.serve.faults import (
     PROBLEM,
@@ -34,6 +37,7 @@ from gitops.serve.identity import cluster_of
 from gitops.serve.known_facts import KnownFacts
 from gitops.serve.notifier import Notifier
 from gitops.serve.overlays import Overlays
+from gitops.serve.people import People
 from gitops.serve.poll import PATH, Polls
 from gitops.serve.registered import Roll
 from gitops.serve.registration import Registration
@@ -58,6 +62,7 @@ class App:
 
     Attributes:
         notifier: tell it what was published.
+        routes: all addresses.
         polls: answers the polls, below the application: see gitops/serve/protocol.py.
     """
 
@@ -67,10 +72,13 @@ class App:
         self._roll = Roll(view.store, view.fleet, view.now)
         overlays = Overlays(view.clusters, view.objects, view.artifacts)
         self.polls = Polls(view, overlays, notifier, self._roll)
+        self.routes = _routes(view, overlays, self._roll)
         self._rest = Starlette(
-            routes=_routes(view, overlays, self._roll),
+            routes=self.routes,
             exception_handlers={EdgeferryError: self._refuse, HTTPException: _refuse_http, Exception: _break},
         )
+
+        self._rest.state.people = People(view)
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
         answer = await _refuse(request, error)
@@ -141,6 +149,7 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
     pushes = Pushes(view, registry)
     hooks, status = Hooks(view), Status(view)
     rollouts, events = Rollouts(view), Events(view)
+    api, description = Api(view), openapi(version("edgeferry"))
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -157,6 +166,9 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
         await run_in_threadpool(look)
         return JSONResponse({"status": "ready"})
 
+    async def described(_: Request) -> Response:
+        return JSONResponse(description)
+
     async def poll(request: Request) -> Response:
         cluster_of(request, roll.newest())
         raise BadRequest("a poll has no body and waits for no other answer", do="ask with a plain GET")
@@ -172,6 +184,14 @@ def _routes(view: HubView, overlays: Overlays, roll: Roll) -> Sequence[Route]:
         Route("/v1/events", events.get),
         Route("/v1/commands", rollouts.post, methods=["POST"]),
         Route("/v1/facts", KnownFacts(view).get),
+        Route("/v1/whoami", api.whoami),
+        Route("/v1/clusters", api.clusters),
+        Route("/v1/clusters/{cluster}", api.cluster, methods=["GET", "DELETE"]),
+        Route("/v1/tokens", api.tokens, methods=["POST"]),
+        Route("/v1/people", api.people, methods=["GET", "POST"]),
+        Route("/v1/people/{id}", api.withdraw, methods=["DELETE"]),
+        Route("/v1/audit", api.audit),
+        Route("/v1/openapi.json", described),
         Route("/git/{cluster}/info/refs", git.refs),
         Route("/git/{cluster}/git-upload-pack", git.upload_pack, methods=["POST"]),
         Route("/v2/", registry.base),

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from agent.wire.fields import write_time
 from gitops.serve.faults import BadRequest
-from gitops.serve.identity import check_operator
+from gitops.serve.people import authorize
 from gitops.serve.view import HubView
 from gitops.store import StoredEvent
 
@@ -25,7 +25,7 @@ class Events:
 
     async def get(self, request: Request) -> Response:
         """Answer one look."""
-        check_operator(request, self._view.operator_token)
+        authorize(request, "read")
         asked = request.query_params
         after, limit = asked.get("after", ""), asked.get("limit", "100")
         if not all(one.isascii() and one.isdecimal() and len(one) < 16 for one in (after or "0", limit)):

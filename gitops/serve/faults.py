@@ -37,6 +37,13 @@ class NameTaken(Refusal):
     status = 409
 
 
+class Forbidden(Refusal):
+    """The person is known, and the role does not allow it."""
+
+    code = "EF3160"
+    status = 403
+
+
 class NotFound(Refusal):
     """Nothing stands there, or nothing that this cluster may see."""
 

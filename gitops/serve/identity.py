@@ -1,11 +1,10 @@
-"""Who asks: a cluster by its certificate or an access token, or a person by the operator token."""
+"""Who asks: a cluster by its certificate or an access token, and how people show their tokens."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-import hmac
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
@@ -101,21 +100,10 @@ def bearer(request: Request) -> str:
     return value.strip() if scheme.lower() == "bearer" else ""
 
 
-def check_operator(request: Request, operator_token: str) -> None:
-    """Let only a person with the operator token on.
-
-    Raises:
-        Unauthenticated: another token, or none.
-    """
-    if not operator_token or not hmac.compare_digest(hash_secret(bearer(request)), hash_secret(operator_token)):
-        raise Unauthenticated("no operator token", do="send the token from operator.token as `Authorization: Bearer`")
-
-
-def is_operator(request: Request, operator_token: str) -> bool:
-    """Tell whether a person with the operator token asks, as ``Bearer`` or as the password of ``Basic``."""
+def secret_of(request: Request) -> str:
+    """Return the token of ``Bearer``, or the password of ``Basic``; empty for none."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    token = _basic(value)[1] if scheme.lower() == "basic" else bearer(request)
-    return bool(operator_token) and hmac.compare_digest(hash_secret(token), hash_secret(operator_token))
+    return _basic(value)[1] if scheme.lower() == "basic" else bearer(request)
 
 
 def _basic(value: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gitops.serve.identity import check_operator
+from gitops.serve.people import authorize
 from gitops.serve.view import HubView
 from gitops.snapshot import encode_snapshot
 
@@ -21,7 +21,7 @@ class KnownFacts:
 
     async def get(self, request: Request) -> Response:
         """Answer one look."""
-        check_operator(request, self._view.operator_token)
+        authorize(request, "read")
         return JSONResponse(await run_in_threadpool(self._snapshot), headers={"cache-control": "no-store"})
 
     def _snapshot(self) -> dict[str, Any]:

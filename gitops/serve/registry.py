@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from agent.wire.canonical import Json, canonical, is_digest
 from gitops.artifacts import ArtifactStore, NoSuchBlob
 from gitops.oci_manifest import OCI_INDEX, BadManifest, read_manifest
-from gitops.serve.identity import cluster_of, is_operator
+from gitops.serve.identity import cluster_of
 from gitops.serve.overlays import Overlays
+from gitops.serve.people import may
 from gitops.serve.registered import Roll
 from gitops.serve.registry_faults import VERSION, NoSuchManifest, NoSuchRepository
 from gitops.serve.uploads import BadUpload
@@ -63,7 +64,7 @@ class Registry:
 
     def is_operator(self, request: Request) -> bool:
         """Tell whether a person with the operator token asks."""
-        return is_operator(request, self._view.operator_token)
+        return may(request, "read")
 
     async def manifest(self, request: Request) -> Response:
         """Answer ``GET|HEAD /v2/REPOSITORY/manifests/REFERENCE``."""

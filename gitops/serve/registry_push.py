@@ -20,6 +20,7 @@ from gitops.artifacts import NoSuchBlob
 from gitops.oci_manifest import MAX_MANIFEST_BYTES, BadManifest, read_manifest, subject_of
 from gitops.serve.bodies import chunks
 from gitops.serve.faults import Unauthenticated, WrongMethod
+from gitops.serve.people import authorize, may, people_of
 from gitops.serve.registry import Registry, resolve
 from gitops.serve.registry_faults import VERSION, StillUsed
 from gitops.serve.uploads import BadUpload, Upload, Uploads
@@ -49,10 +50,14 @@ class Pushes:
         """Answer ``GET|HEAD|PUT|DELETE /v2/REPOSITORY/manifests/REFERENCE``."""
         match request.method:
             case "PUT":
-                return await self._put_manifest(request)
+                return await self._noted(request, await self._put_manifest(request))
             case "DELETE":
-                return await self._delete_manifest(request)
+                return await self._noted(request, await self._delete_manifest(request))
         return await self._pulls.manifest(request)
+
+    async def _noted(self, request: Request, answer: Response) -> Response:
+        await people_of(request).note(request, authorize(request, "push"), request.method.lower(), request.url.path)
+        return answer
 
     async def blob(self, request: Request) -> Response:
         """Answer ``GET|HEAD|DELETE /v2/REPOSITORY/blobs/DIGEST``."""
@@ -136,17 +141,20 @@ class Pushes:
         self._store.path(wanted).unlink(missing_ok=True)
 
     def _check(self, request: Request) -> str:
-        """Return the repository, for a person with the operator token.
+        """Return the repository, for a person who may push.
 
         Raises:
             Unauthenticated: nobody known.
+            Forbidden: a person of another role.
             WrongMethod: a cluster; it reads only.
         """
-        if not self._pulls.is_operator(request):
+        if not may(request, "push"):
+            if may(request, "read"):
+                authorize(request, "push")
             if request.headers.get("authorization"):
                 self._pulls.check_cluster(request)
-                raise WrongMethod("a cluster's credential reads only", do="push with the operator token")
-            raise Unauthenticated("pushes need the operator token", do="log in with it as the password")
+                raise WrongMethod("a cluster's credential reads only", do="push with a token of an engineer")
+            raise Unauthenticated("pushes need a token of an engineer", do="log in with it as the password")
         return str(request.path_params["repository"])
 
 

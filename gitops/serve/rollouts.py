@@ -15,11 +15,14 @@ from gitops.commands import Verb
 from gitops.rollout_view import shown
 from gitops.serve.bodies import read_body
 from gitops.serve.faults import BadRequest
-from gitops.serve.identity import check_operator
+from gitops.serve.people import LOCAL, authorize, people_of
 from gitops.serve.view import HubView
 
 _MOST_BYTES: Final = 64 << 10
 _OBJECT: Final = re.compile(r"(fleet|(placement|rollout|cluster)/[a-z0-9][-a-z0-9.]{0,120})\Z")
+_HASH: Final = re.compile(r"[0-9a-f]{16}\Z")
+"""Names a change whose blast radius is approved."""
+
 _ARGUMENT: Final = re.compile(r"([0-9a-f]{16}|\d{1,9}(/\d{1,4})?)?\Z")
 
 
@@ -31,12 +34,12 @@ class Rollouts:
 
     async def get(self, request: Request) -> Response:
         """Answer one look."""
-        check_operator(request, self._view.operator_token)
+        authorize(request, "read")
         return JSONResponse(await run_in_threadpool(self._show), headers={"cache-control": "no-store"})
 
     async def post(self, request: Request) -> Response:
         """Answer one order once it stands in the fleet repository."""
-        check_operator(request, self._view.operator_token)
+        person = authorize(request, "read")
         body = await read_body(request, _MOST_BYTES)
         try:
             asked = json.loads(body)
@@ -49,6 +52,10 @@ class Rollouts:
             raise BadRequest(f"no such order: {verb[:20]} {object_[:80]} {argument[:40]}", do="see `edgeferry rollout`")
         if not why.strip() or not by.strip() or len(why) > 2000 or len(by) > 200:
             raise BadRequest("an order says who gives it, and why, in at most 2,000 characters")
+        authorize(request, "allocate" if verb == "approve" and _HASH.match(argument) else "order")
+        if person.name != LOCAL:
+            by = person.name
+        await people_of(request).note(request, person, f"{verb} {argument}".strip(), object_)
         head = await run_in_threadpool(self._view.order, cast(Verb, verb), object_, by, why, argument)
         return JSONResponse({"head": head})
 

@@ -14,7 +14,7 @@ from agent.wire.fields import write_time
 from agent.wire.report import EntryReport
 from gitops.changes import Entries
 from gitops.serve.faults import NothingNamed
-from gitops.serve.identity import check_operator
+from gitops.serve.people import authorize
 from gitops.serve.view import HubState, HubView
 from gitops.store import Registration, StoredReport
 
@@ -31,7 +31,7 @@ class Status:
 
     async def get(self, request: Request) -> Response:
         """Answer one look."""
-        check_operator(request, self._view.operator_token)
+        authorize(request, "read")
         shown = await run_in_threadpool(self._show, request.query_params.get("about"))
         return JSONResponse(shown, headers={"cache-control": "no-store"})
 

@@ -111,7 +111,8 @@ class HubView:
         state: gives what ``/v1/status`` shows besides what the clusters said.
         wake: tells the hub's loop that there is something to do, and why; returns at once.
         authority: signs agents' certificates; None for a hub without.
-        operator_token: what people show; empty refuses everybody.
+        own_tls: the hub's own authority vouches for its certificate: join lines pin it.
+        operator_token: what shows an administrator; empty for none.
         hook_secrets: source name → secret of its webhook; ``""`` for hooks without a source. A hook with no
             secret is taken from anybody: it only makes the hub look.
         order: has an order (verb, object, by, why, argument) recorded and obeyed; returns the fleet commit.
@@ -128,6 +129,7 @@ class HubView:
     state: Callable[[], HubState]
     wake: Callable[[str], None]
     authority: Authority | None = None
+    own_tls: bool = False
     operator_token: str = ""
     hook_secrets: Mapping[str, str] = field(default_factory=dict)
     order: Callable[[Verb, str, str, str, str], str] = _no_orders
