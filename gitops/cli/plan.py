@@ -8,7 +8,7 @@ import click
 
 from gitops.cli.facts_option import facts_option, snapshot_of
 from gitops.cli.output import as_json, table
-from gitops.opening import full_plan_of
+from gitops.hubless import full_plan_of
 from gitops.plan_text import plan_lines, plan_markdown, plan_rows, plan_total
 
 

@@ -9,7 +9,8 @@ import click
 
 from gitops.cli.facts_option import facts_option, snapshot_of
 from gitops.cli.output import as_json, output_option
-from gitops.opening import FleetHome, MainSource, publish_once
+from gitops.hubless import publish_once
+from gitops.opening import FleetHome, MainSource
 from gitops.plan_text import plan_held, plan_json, plan_summary
 
 

@@ -19,7 +19,8 @@ from gitops.cli.init import init
 from gitops.demo.documents import cluster, document, model, placement, version
 from gitops.faults import FaultyCatalog
 from gitops.hub import World
-from gitops.opening import FleetHome, MainSource, Opened, open_fleet, plan_of, publish_once
+from gitops.hubless import plan_of, publish_once
+from gitops.opening import FleetHome, MainSource, Opened, open_fleet
 from gitops.publish import FleetMoved
 from gitops.remote import HostUnreachable
 from gitops.state_dir import StateDir

@@ -14,7 +14,7 @@ from gitops.changes import Move
 from gitops.cli.plan import plan
 from gitops.demo.documents import cluster, placement, version
 from gitops.hub import World
-from gitops.opening import full_plan_of
+from gitops.hubless import full_plan_of
 from gitops.plan_text import plan_markdown, plan_rows, size
 from gitops.planning import Plan
 from tests.gitops.test_hub import NOW, Repository, opened

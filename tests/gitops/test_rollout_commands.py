@@ -15,7 +15,8 @@ from gitops.cli.rollout import freeze, rollout
 from gitops.cli.simulate import simulate
 from gitops.commands import Command, decode_command
 from gitops.demo.documents import placement, version
-from gitops.opening import FleetHome, MainSource, publish_once
+from gitops.hubless import publish_once
+from gitops.opening import FleetHome, MainSource
 from gitops.orders import ordered
 from gitops.service import Service
 from gitops.store.sqlite import SqliteStore

@@ -18,8 +18,9 @@ from agent.wire.trust import Trust, is_trust_path
 from gitops import rotation
 from gitops.fleet import FleetRepository
 from gitops.hub import World
+from gitops.hubless import publish_once
 from gitops.keys import KeyMissing, Keyring
-from gitops.opening import FleetHome, MainSource, open_fleet, publish_once
+from gitops.opening import FleetHome, MainSource, open_fleet
 from gitops.provenance import current_trust
 from gitops.rotation import NothingToRotate, Wish, rotate
 from gitops.state_dir import StateDir
