@@ -108,6 +108,7 @@ class Registry:
         login: gives user and password of a host; None for a registry that takes ``authorization``.
         authorization: gives the value of the header for every request to ``origin``; None for none.
         plain_http: hosts with port that may be asked without TLS.
+        actions: what tokens are asked for: ``pull``, or ``pull,push``.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class Registry:
         login: Login | None = None,
         authorization: Callable[[], str] | None = None,
         plain_http: frozenset[str] = frozenset(),
+        actions: str = "pull",
     ) -> None:
+        self._actions = actions
         self._origin = origin
         self._connect = connect
         self._login = login
@@ -140,6 +143,41 @@ class Registry:
         if digest_of(data) != digest:
             raise OtherBytes(f"other bytes than {digest}", where=f"{self._origin}{path}")
         return data
+
+    def ask(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Return the registry's answer to one request, whatever its status; no redirect is followed.
+
+        Args:
+            method: of HTTP.
+            repository: that the request is about, for the token.
+            path: from ``/v2/`` on.
+            headers: more of them.
+            body: of the request.
+
+        Raises:
+            Retry: no answer, or no login.
+        """
+        line = self._line(self._origin)
+        for fresh in (False, True):
+            fixed = self._authorization
+            authorization = self._tokens.get(repository, "") if fixed is None else fixed()
+            sent: dict[str, str] = dict(headers or {})
+            if authorization:
+                sent["Authorization"] = authorization
+            answer = line.ask(method, path, sent, body, most_bytes=MOST_MANIFEST_BYTES)
+            if answer.status != 401 or fresh or fixed is not None:
+                break
+            self._tokens[repository] = self._authorize(answer.headers.get("www-authenticate", ""), repository)
+        if answer.status in (401, 403):
+            raise RegistryRefuses(f"status {answer.status}", where=f"{self._origin}{path}", do=_LOGIN_ADVICE)
+        return answer
 
     def referrers(self, repository: str, subject: str, artifact_type: str) -> tuple[Referrer, ...]:
         """Return what refers to a manifest, by the API or, where the registry has none, by the tag schema.
@@ -262,7 +300,7 @@ class Registry:
         except BadUrl:
             raise RegistryFault("it names no place that gives tokens", where=str(self._origin)) from None
         self._check_plain(realm)
-        query = urlencode({"service": asked.get("service", ""), "scope": f"repository:{repository}:pull"})
+        query = urlencode({"service": asked.get("service", ""), "scope": f"repository:{repository}:{self._actions}"})
         path = f"{path}{'&' if '?' in path else '?'}{query}"
         headers = {"Accept": "application/json"} | ({"Authorization": _basic(login)} if login is not None else {})
         answer = self._line(realm).ask("GET", path, headers, most_bytes=_MOST_TOKEN_BYTES)

@@ -12,7 +12,7 @@ _NAME: Final = r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$"
 _GLOB: Final = r"^[a-z0-9*]([-a-z0-9*]{0,51}[a-z0-9*])?$"
 _DIGEST: Final = r"^sha256:[0-9a-f]{64}$"
 _IMAGE: Final = r"^[^\s@]+@sha256:[0-9a-f]{64}$"
-_REF: Final = r"^(oci|https|file)://[^\s]+$"
+_REF: Final = r"^(hub|oci|https|file)://[^\s]+$"
 _IMAGE_NAME: Final = r"^[^\s@]+$"
 _CHART: Final = r"^oci://[^\s@]+$"
 _ABSOLUTE: Final = r"^(/\S+)?$"
@@ -24,7 +24,7 @@ PATTERNS: Final = {
     _GLOB: "a name, in which `*` stands for any run of characters",
     _DIGEST: "`sha256:` and 64 digits of 0-9 a-f",
     _IMAGE: "an image with its digest: registry.example/name@sha256:…",
-    _REF: "a URL that begins with oci://, https:// or file://",
+    _REF: "a URL that begins with hub://, oci://, https:// or file://",
     _IMAGE_NAME: "an image without its digest: registry.example/name:tag",
     _CHART: "a chart without its digest: oci://registry.example/name",
     _ABSOLUTE: "an absolute path: /models/name",
@@ -49,7 +49,7 @@ VersionWish = Annotated[str, AfterValidator(syntax.version_wish), _schema("versi
 Labels = dict[LabelKey, LabelValue]
 ValueKey = Annotated[str, StringConstraints(pattern=_VALUE_KEY)]
 Values = dict[ValueKey, str]
-ArtifactRef = Annotated[str, StringConstraints(pattern=_REF), _schema("oci, https or file URL", _REF)]
+ArtifactRef = Annotated[str, StringConstraints(pattern=_REF), _schema("hub, oci, https or file URL", _REF)]
 ImageName = Annotated[str, StringConstraints(pattern=_IMAGE_NAME), _schema("image", _IMAGE_NAME)]
 ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE), _schema("image with digest", _IMAGE)]
 ChartName = Annotated[str, StringConstraints(pattern=_CHART), _schema("oci URL", _CHART)]

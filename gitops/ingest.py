@@ -115,7 +115,7 @@ class Ingest:
 
 def _referred(spec: kinds.ArtifactSpec) -> Artifact:
     assert spec.ref is not None and spec.digest is not None  # checked with the catalog
-    if spec.ref.startswith("oci://"):
+    if spec.ref.startswith(("oci://", "hub://")):
         return Artifact(spec.digest, spec.size or 0, OCI_MANIFEST, spec.ref)
     return Artifact(spec.digest, spec.size or 0, "application/octet-stream", spec.ref, spec.ref.rpartition("/")[2])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from agent.wire.canonical import Json, canonical
+from agent.wire.canonical import Json, canonical, digest
 from agent.wire.errors import Stop
 from agent.wire.release import Artifact
 from gitops.artifacts import ArtifactStore, Stored
@@ -92,24 +92,41 @@ def pack(store: ArtifactStore, repository: str, files: Sequence[PackFile], name:
     """
     ordered = checked(files, f"{name} {version}")
     stored = [_put(store, file) for file in ordered]
-    config = store.put_bytes(canonical(_config(name, version, ordered, stored)))
-    manifest = canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "artifactType": ARTIFACT_TYPE,
-            "config": {"mediaType": CONFIG_TYPE, "digest": config.digest, "size": config.size_bytes},
-            "layers": [_layer(file, blob) for file, blob in zip(ordered, stored, strict=True)],
-        }
-    )
-    if len(manifest) > MAX_MANIFEST_BYTES:
-        raise TooMuchContent(f"{len(files)} files make a manifest of {len(manifest)} bytes", where=f"{name} {version}")
+    config, manifest = assembled(ordered, stored, name, version)
+    store.put_bytes(config)
     return Artifact(
         digest=store.put_manifest(repository, manifest, tag=version),
         size_bytes=sum(blob.size_bytes for blob in stored),
         media_type=OCI_MANIFEST,
         ref=f"hub://{repository}",
     )
+
+
+def assembled(files: Sequence[PackFile], stored: Sequence[Stored], name: str, version: str) -> tuple[bytes, bytes]:
+    """Return the config and the manifest of an artifact.
+
+    Args:
+        files: as ``checked`` gives them.
+        stored: digest and size of each.
+        name: of the model.
+        version: of the model.
+
+    Raises:
+        TooMuchContent: the manifest would be too large.
+    """
+    config = canonical(_config(name, version, files, stored))
+    manifest = canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": ARTIFACT_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": digest(config), "size": len(config)},
+            "layers": [_layer(file, blob) for file, blob in zip(files, stored, strict=True)],
+        }
+    )
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        raise TooMuchContent(f"{len(files)} files make a manifest of {len(manifest)} bytes", where=f"{name} {version}")
+    return config, manifest
 
 
 def checked(files: Sequence[PackFile], where: str) -> list[PackFile]:

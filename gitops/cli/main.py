@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "events": "gitops.cli.events:events",
     "simulate": "gitops.cli.simulate:simulate",
     "hub": "gitops.cli.hub:hub",
+    "model": "gitops.cli.model:model",
     "cluster": "gitops.cli.cluster:cluster",
     "trust": "gitops.cli.trust:trust",
     "login": "gitops.cli.login:login",

@@ -80,7 +80,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if reply.cut_at is not None:
             self.close_connection = True
 
-    do_POST = do_GET
+    do_POST = do_HEAD = do_PATCH = do_PUT = do_GET
 
     def log_message(self, *_: Any) -> None:
         """Tests look at ``asked``."""
