@@ -26,7 +26,7 @@ class DemoFailed(Stop):
     "names",
     multiple=True,
     metavar="NAME",
-    help="S1, S2, S3, S4, S5, S8, S9 or S10; may be given several times.  [default: S1, S2, S4]",
+    help="S1, S2, S3, S4, S5, S7, S8, S9 or S10; may be given several times.  [default: S1, S2, S4]",
 )
 @click.option("--once", is_flag=True, help="Play unattended: check every answer, wait for nobody.")
 @click.option(

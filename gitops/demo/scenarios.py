@@ -25,6 +25,7 @@ from gitops.demo.documents import (
 from gitops.demo.fleet import ANSWERS, Fleet, Wrong
 from gitops.demo.joining import registration
 from gitops.demo.processes import run
+from gitops.demo.scenario_offline import cut_off
 from gitops.demo.seen import (
     Client,
     check_empty_and_signed,
@@ -298,6 +299,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "S3": models_and_workloads_apart,
     "S4": plain_git,
     "S5": deliveries,
+    "S7": cut_off,
     "S8": registration,
     "S9": bad_version,
     "S10": two_teams,
