@@ -179,7 +179,7 @@ class Fleet:
             return
         token, printed = line or self.join_line(name)
         state = self.root / "sites" / name
-        state.mkdir(parents=True)
+        state.mkdir(parents=True, exist_ok=True)
         first = 20000 + (hash_of(str(state)) % 200) * 50
         ports = ("--first-port", str(first), "--last-port", str(first + 49))
         if name in self.links:

@@ -261,6 +261,8 @@ class Edge:
 
     Attributes:
         uptime_ms: moves on with every cycle, by ``tick_ms``.
+        epoch: what the clock showed when the site booted.
+        trusted: the clock is not behind its floor.
     """
 
     root: Path
@@ -271,6 +273,8 @@ class Edge:
     boot: str = "boot-1"
     tick_ms: int = 200
     sequence: int = 0
+    epoch: datetime = EPOCH
+    trusted: bool = True
     model_keys: tuple[str, ...] = ()
     trust: int = 1
 
@@ -292,7 +296,18 @@ class Edge:
 
     @property
     def instant(self) -> Instant:
-        return Instant(EPOCH + timedelta(milliseconds=self.uptime_ms), self.uptime_ms, self.boot)
+        return Instant(
+            self.epoch + timedelta(milliseconds=self.uptime_ms), self.uptime_ms, self.boot, trusted=self.trusted
+        )
+
+    @property
+    def now(self) -> datetime:
+        return self.instant.now
+
+    @now.setter
+    def now(self, wall: datetime) -> None:
+        """Set the site's clock; the time since boot goes on."""
+        self.epoch = wall - timedelta(milliseconds=self.uptime_ms)
 
     def start(self) -> None:
         """Start the agent; one that ran before was killed."""

@@ -7,8 +7,6 @@ delivers late, and the agent is killed at any action.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -17,69 +15,10 @@ from hypothesis import strategies as st
 from agent.courier import Letter
 from agent.outbox import pending
 from agent.speak import Voice, speak
-from agent.wire.errors import EdgeferryError
-from agent.wire.report import Report, decode_report
-from agent.wire.report_delta import BaseForgotten, whole
-from gitops.store import JoinToken
+from agent.wire.report import decode_report
 from gitops.store.sqlite import SqliteStore
 from tests.agent.simulated_site import Edge, Killed, model
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-@dataclass
-class Line:
-    """Between the agent and the hub: it does to each letter what the schedule says, in place of a courier's thread."""
-
-    store: SqliteStore
-    fate: str = "arrives"
-    late: list[bytes] = field(default_factory=list)
-    _waiting: Letter | None = None
-    _delivered: list[Letter] = field(default_factory=list)
-
-    @property
-    def idle(self) -> bool:
-        return self._waiting is None
-
-    def take(self, letter: Letter) -> None:
-        self._waiting = letter
-
-    def delivered(self) -> tuple[Letter, ...]:
-        found, self._delivered = tuple(self._delivered), []
-        return found
-
-    def carry(self) -> None:
-        letter = self._waiting
-        if letter is None or self.fate == "lost":
-            return
-        data = letter.data()
-        if self.fate == "late":
-            self.late.append(data)
-            return
-        for _ in range(2 if self.fate == "twice" else 1):
-            try:
-                self._at_hub(data)
-            except BaseForgotten:
-                self._at_hub(Letter(letter.report).data())
-        if self.fate != "answer lost":
-            self._delivered.append(letter)
-            self._waiting = None
-
-    def arrive_late(self) -> None:
-        while self.late:
-            try:
-                self._at_hub(self.late.pop())
-            except EdgeferryError:
-                continue
-
-    def _at_hub(self, data: bytes) -> None:
-        report = decode_report(data)
-        stored = self.store.report("milan-01")
-        known: Report | None = None if stored is None else stored.report
-        repeated = known is not None and known.incarnation == report.incarnation and known.number >= report.number
-        full = report if repeated else whole(report, known)
-        self.store.put_report("milan-01", full, Letter(full).data(), NOW)
-
+from tests.gitops.lossy_line import Line, join
 
 fates = st.sampled_from(["arrives", "lost", "answer lost", "twice", "late"])
 steps = st.lists(
@@ -99,7 +38,7 @@ steps = st.lists(
 def test_every_event_arrives_once_and_in_order(schedule: list[tuple[str, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         store = SqliteStore(Path(directory, "hub.sqlite"))
-        _join(store)
+        join(store, "milan-01")
         edge = Edge(Path(directory, "site"), probation_s=0.4)
         line, voice, counted, left = Line(store), Voice(60_000, "test"), dict[int, int](), 0
 
@@ -119,7 +58,8 @@ def test_every_event_arrives_once_and_in_order(schedule: list[tuple[str, object]
                 speak(edge.site, voice, line, edge.instant)  # type: ignore[arg-type]  # stands in for a courier
             except Killed:
                 edge.start()
-                voice, line._waiting, line._delivered = Voice(60_000, "test"), None, []
+                voice = Voice(60_000, "test")
+                line.forget()
             assert edge.site is not None
             for event in pending(edge.site.state):
                 counted[event.number] = event.count
@@ -137,7 +77,8 @@ def test_every_event_arrives_once_and_in_order(schedule: list[tuple[str, object]
                     left = int(str(argument))
                 case "reboot":
                     edge.reboot()
-                    voice, line._waiting, line._delivered = Voice(60_000, "test"), None, []
+                    voice = Voice(60_000, "test")
+                    line.forget()
                 case "late":
                     line.arrive_late()
             for _ in range(3):
@@ -155,8 +96,3 @@ def test_every_event_arrives_once_and_in_order(schedule: list[tuple[str, object]
         assert told.report.entries == decode_report(Letter(voice.last).data()).entries
         edge.site.state.close()
         store.close()
-
-
-def _join(store: SqliteStore) -> None:
-    store.add_token(JoinToken(b"t", "milan-01", datetime(2030, 1, 1, tzinfo=UTC)), "ann", NOW)
-    assert store.join(b"t", "milan-01", "ssh-ed25519 key", (), NOW) == "joined"
