@@ -68,7 +68,7 @@ class OtherBytes(Retry):
     """What came is not what was asked for, by its digest. It is thrown away; a mended mirror will do."""
 
     code = "EF2109"
-    delay_s = 300.0
+    delay_s = 15.0
 
 
 class Stream(Protocol):

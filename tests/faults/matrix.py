@@ -2,7 +2,9 @@
 
 What it does not cover: writes lost in a power cut below the file system (tests/agent/test_state.py and
 tests/agent/test_durable.py hold what is flushed and in what order; here a power cut kills every process at once);
-wrong clocks (the processes share this machine's clock: tests/agent/test_clock.py); reordered bytes (TCP hands none on).
+wrong clocks (the processes share this machine's clock: tests/agent/test_clock.py); reordered bytes (TCP hands none on);
+expired certificates and renewal (tests/agent/test_proof.py); the API server's faults
+(tests/agent/platforms/test_kubernetes_faults.py).
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ FAULTS: Final = {
     "history-rewritten": "the model repository's branch is rewritten by force",
     "store-wrong": "the hub's store hands out other bytes",
     "disk-full": "the site's disk is full",
-    "disk-read-only": "the site's disk cannot be written",
+    "disk-read-only": "the site comes up again with a disk that takes no writes",
     "file-corrupted": "a file of what is staged was changed",
     "agent-killed": "kill -9 of the agent",
     "agent-stopped": "the agent is stopped (SIGSTOP), and goes on later",
     "power-cut": "kill -9 of everything at the site",
     "model-killed": "kill -9 of the model's process",
-    "second-agent": "a second agent on the same state, and one on a copy of it",
+    "second-agent": "a second agent on the same state",
 }
 
 _ONLY_STAGED: Final = "there is nothing of it at the site yet"
@@ -42,6 +44,8 @@ _NOT: Final = {
     ("store-wrong", "joining"): "nothing is fetched",
     ("file-corrupted", "joining"): _ONLY_STAGED,
     ("file-corrupted", "pruning"): "it is being removed",
+    ("model-killed", "switching"): "a version whose process dies before its commit has failed, and is not tried again",
+    ("model-killed", "probation"): "a version whose process dies before its commit has failed, and is not tried again",
     ("model-killed", "joining"): _ONLY_STAGED,
     ("model-killed", "pruning"): "it is being removed",
     ("power-cut", "joining"): "a join is a command: it is killed and done again (tests/agent/test_join.py)",

@@ -18,7 +18,7 @@ from gitops.demo.processes import BIN
 from tests.faults.matrix import Cell
 from tests.faults.site import SITE, Watcher, World, agent_command, with_suppressed
 
-BREAKS_SERVICE: Final = frozenset({"power-cut", "model-killed", "file-corrupted"})
+BREAKS_SERVICE: Final = frozenset({"power-cut", "model-killed", "file-corrupted", "disk-read-only"})
 """After these something must serve again, within time; during all others it never stops."""
 
 LOSES_EVENTS: Final = frozenset({"hub-restored"})
@@ -250,19 +250,26 @@ def _disk_full(world: World) -> Callable[[], None]:
 
 
 def _disk_read_only(world: World) -> Callable[[], None]:
-    subprocess.run(["mount", "-o", "remount,ro", str(world.state)], check=False, capture_output=True)
-    return lambda: _remount(world)
+    """The machine comes up again with a disk that takes no writes: one with open files cannot be made so."""
+    world.fleet.lose_power(SITE)
+    subprocess.run(["mount", "-o", "remount,ro", str(world.state)], check=True, capture_output=True)
+    world.boot()
 
+    def end() -> None:
+        subprocess.run(["mount", "-o", "remount,rw", str(world.state)], check=True, capture_output=True)
+        _restart_agent(world)
 
-def _remount(world: World) -> None:
-    subprocess.run(["mount", "-o", "remount,rw", str(world.state)], check=True, capture_output=True)
+    return end
 
 
 def _file_corrupted(world: World) -> None:
-    for path in (world.state / "content" / "trees").rglob("model.bin"):
+    """Change the model file of what serves: its oldest process has read it already."""
+    found = sorted((Path(f"/proc/{pid}").stat().st_mtime_ns, pid) for pid in _model_processes(world))
+    if found:
+        words = Path(f"/proc/{found[0][1]}/cmdline").read_bytes().split(b"\0")
+        path = Path(os.fsdecode(words[-2]))
         path.chmod(0o644)
-        path.write_bytes(b"version 0" + bytes(119_000))
-        break
+        path.write_bytes(b"version 0\n" + bytes(119_000))
 
 
 def _agent_killed(world: World) -> Callable[[], None]:
@@ -281,18 +288,25 @@ def _agent_stopped(world: World) -> Callable[[], None]:
 
 def _power_cut(world: World) -> Callable[[], None]:
     world.fleet.lose_power(SITE)
-    return lambda: world.fleet.start_agent(SITE)
+    return world.boot
 
 
 def _model_killed(world: World) -> None:
+    for pid in _model_processes(world):
+        with_suppressed(lambda pid=pid: os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
+
+
+def _model_processes(world: World) -> list[int]:
+    """Return the model servers of the site, found by their command lines."""
+    found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and str(world.state).encode() in (entry / "cmdline").read_bytes():
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-c" in words:
-                    with_suppressed(lambda pid=int(entry.name): os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
         except OSError:
             continue
+        if b"-c" in words and os.fsencode(world.state) in b"".join(words):
+            found.append(int(entry.name))
+    return found
 
 
 def _second_agent(world: World) -> Callable[[], None]:

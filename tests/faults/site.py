@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ MODEL: Final = "answer"
 QUICK: Final = {"probation_s": 0.8, "look_s": 0.3, "report_s": 5, "wait_s": 2, "drain_s": 0.2, "start_deadline_s": 20}
 WITHIN_S: Final = 90.0
 DISK_MIB: Final = 112
+
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 _SERVER: Final = """
 import os, sys, time
@@ -56,6 +58,7 @@ class World:
     small: bool = False
     number: int = 0
     guests: int = 0
+    boots: int = 0
     heads: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -139,6 +142,17 @@ class World:
         assert self.fleet.hub is not None
         self.fleet.hub.stop(how=how)
 
+    def boot(self) -> None:
+        """Start the agent as after a reboot: in a mount namespace where the kernel's boot id is another one."""
+        self.boots += 1
+        path = self.root / f"boot-{self.boots}"
+        path.write_text(f"{self.boots:08d}-0000-4000-8000-000000000000\n")
+        namespace = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+        mount = f'mount --bind "$0" {_BOOT_ID} && exec "$@"'
+        host = self.fleet.host(SITE)
+        host.place = replace(host.place, words=(*namespace, "sh", "-c", mount, str(path)))
+        self.fleet.start_agent(SITE)
+
     def push(self) -> None:
         """Push a new version."""
         self.heads.append(self.fleet.commit(f"version {self.number + 1}", self._version()))
@@ -150,11 +164,6 @@ class World:
     def place(self) -> None:
         """Push that the model is placed here again."""
         self.fleet.commit("Here", dict(self._placement()))
-
-    def kill_models(self) -> None:
-        """Kill the model's processes."""
-        for pid in self.fleet.sites[SITE].running("model") or ():
-            with_suppressed(lambda pid=pid: os.kill(int(pid), signal.SIGKILL))
 
     def until(self, what: str, holds: Callable[[], object], within_s: float = WITHIN_S) -> None:
         """Wait until something holds."""
