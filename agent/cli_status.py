@@ -11,7 +11,8 @@ import click
 from agent.cli_output import as_json, output_option, state_option, table
 from agent.config import load_config
 from agent.layout import DATABASE
-from agent.speak import kept_contact, kept_report
+from agent.offline import kept_contact
+from agent.speak import kept_report
 from agent.state import State
 from agent.wire.fields import parse_time, write_time
 from agent.wire.report import EntryReport, Report, decode_report

@@ -20,8 +20,9 @@ from agent.actions import Herald
 from agent.clock import Instant, read_wall
 from agent.courier import Courier
 from agent.fetch import Received, Transport
+from agent.offline import keep_contact
 from agent.reconcile import Site, cycle
-from agent.speak import CONTACT_MS, Voice, keep_contact, speak
+from agent.speak import CONTACT_MS, Voice, speak
 from agent.wire.errors import EdgeferryError, Retry
 
 LONGEST_PAUSE_S: Final = 60.0

@@ -22,6 +22,7 @@ from agent.force import Force
 from agent.health import Since
 from agent.journal import Key, after_boot, kept_digests
 from agent.observe import observe
+from agent.offline import OfflineTooLong, offline_too_long, stopped
 from agent.orders import Orders, OrdersFile
 from agent.plan import plan
 from agent.report import Standing
@@ -50,6 +51,7 @@ class Scene:
     underway: frozenset[str]
     staged: int
     orders: Orders
+    late: bool
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Site:
         kept: entry digests that were left when everything else was removed last.
         began_ms: uptime when this agent began.
         calm: what the last cycle saw where it found nothing to do, nor anything to wait for; None else.
+        late: nothing was heard for longer than the release allows; None where it may go on.
     """
 
     root: Path
@@ -93,6 +96,7 @@ class Site:
     untrusted: dict[str, EdgeferryError] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     calm: Scene | None = None
+    late: OfflineTooLong | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
         for key, state in list(site.book.states.items()):
             site.book.put(key, after_boot(state, instant), (), instant)
         _take(site, received, instant)
+        site.late = None if received is not None else offline_too_long(site.state, site.force.release, instant)
         _staged(site, instant)
         for number in range(ROUNDS):
             site.observed = observe(site.platform, site.book.states.values(), site.staging.staged)
@@ -181,8 +186,12 @@ def cycle(site: Site, received: Received | None, instant: Instant) -> Outcome:
 def situation(site: Site, observed: Observed, instant: Instant) -> Situation:
     """Return all that the plan depends on."""
     wanted = site.force.release.entries if site.force.release is not None else ()
+    desired, orders, release = site.force.desired, site.orders.read(), site.force.release
+    if site.late is not None and release is not None and release.max_offline is not None:
+        desired = stopped(desired, release.max_offline)
+        orders = Orders() if release.max_offline.action == "stop" else orders
     return Situation(
-        desired=site.force.desired,
+        desired=desired,
         states=site.book.states,
         observed=observed,
         staged=site.staging.staged,
@@ -195,7 +204,7 @@ def situation(site: Site, observed: Observed, instant: Instant) -> Situation:
         stretches=health.stretches(site.since, instant),
         start_deadline_ms=int(site.config.start_deadline_s * 1000),
         probation_ms=int(site.config.probation_s * 1000),
-        orders=site.orders.read(),
+        orders=orders,
         watched_ms=instant.uptime_ms - site.began_ms,
     )
 
@@ -268,7 +277,15 @@ def _know(site: Site) -> None:
 def _scene(site: Site) -> Scene:
     assert site.observed is not None
     staging = site.staging
-    return Scene(site.observed, site.force, site.book.changes, staging.underway, staging.completed, site.orders.read())
+    return Scene(
+        site.observed,
+        site.force,
+        site.book.changes,
+        staging.underway,
+        staging.completed,
+        site.orders.read(),
+        site.late is not None,
+    )
 
 
 def _same(one: Scene, other: Scene) -> bool:
@@ -279,6 +296,7 @@ def _same(one: Scene, other: Scene) -> bool:
         and one.staged == other.staged
         and one.underway == other.underway
         and one.orders is other.orders
+        and one.late == other.late
         and one.observed == other.observed
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from agent import outbox
@@ -17,7 +15,6 @@ from agent.state import State
 from agent.steps import Happening
 from agent.wire.errors import EdgeferryError
 from agent.wire.facts import Fact
-from agent.wire.fields import write_time
 from agent.wire.release import FORMATS
 from agent.wire.report import Report, encode_report
 
@@ -106,24 +103,6 @@ def kept_report(state: State) -> bytes:
     return state.setting("standing").encode()
 
 
-def keep_contact(state: State, at: datetime | None, why: str) -> None:
-    """Keep when overlays could be asked for last, and why they cannot be now.
-
-    Args:
-        state: where.
-        at: None: the last time stays.
-        why: empty while they can.
-    """
-    before, _ = kept_contact(state)
-    state.set(contact=json.dumps({"at": before if at is None else write_time(at), "why": why}))
-
-
-def kept_contact(state: State) -> tuple[str, str]:
-    """Return the time and the reason that ``keep_contact`` kept; empty for none."""
-    value = json.loads(state.setting("contact") or "{}")
-    return value.get("at", ""), value.get("why", "")
-
-
 def next_number(state: State) -> int:
     """Return a number for a report that an agent's own process does not send: above all that it has taken."""
     number = int(state.setting("reports") or 0) + 1
@@ -133,7 +112,7 @@ def next_number(state: State) -> int:
 
 def _report(site: Site, voice: Voice, instant: Instant) -> Report:
     force = site.force
-    fault = site.fault or force.fault or site.orders.fault
+    fault = site.fault or force.fault or site.orders.fault or site.late
     _measure(site, voice, instant)
     return Report(
         fleet=site.config.fleet,

@@ -9,7 +9,7 @@ from agent.wire.chart import BadChartValue, helm_values
 from gitops import faults, kinds, policy_checks
 from gitops.problems import Problem as Problem
 from gitops.problems import against as _against
-from gitops.rollout_spec import WaveExpression
+from gitops.rollout_spec import WaveExpression, seconds
 from gitops.yaml_text import Place
 
 
@@ -23,6 +23,7 @@ def check(document: kinds.Document) -> list[Problem]:
 PROTECT: Final = "edgeferry.dev/protect"
 """Annotation of a document that may not be deleted, nor what it places be removed."""
 
+_LEAST_OFFLINE_S: Final = 3600
 _OUR_KEYS: Final = frozenset({"edgeferry.dev/site", "edgeferry.dev/platform"})
 
 
@@ -133,6 +134,12 @@ def _cluster(document: kinds.Cluster) -> Iterator[Problem]:
         if window.start == window.end:
             place = ("spec", "windows", n, "to")
             yield _against(place, "a window that closes when it opens", "write another time; a whole day needs none")
+    limit = document.spec.max_offline_age
+    if limit is not None and seconds(limit.age) < _LEAST_OFFLINE_S:
+        limited = ("spec", "maxOfflineAge", "age")
+        yield _against(
+            limited, f"{limit.age} is shorter than an hour", "write 1h or more: a site notes contact now and then"
+        )
     yield from policy_checks.cluster(document)
 
 

@@ -48,7 +48,7 @@ from gitops.policy_spec import RebalanceSpec as RebalanceSpec
 from gitops.policy_spec import SpreadSpec as SpreadSpec
 from gitops.policy_spec import TaintSpec as TaintSpec
 from gitops.policy_spec import TolerationSpec as TolerationSpec
-from gitops.rollout_spec import AmountText, Duration, WindowSpec
+from gitops.rollout_spec import AmountText, Duration, MaxOfflineAge, WindowSpec
 from gitops.rollout_spec import RolloutSpec as RolloutSpec
 from gitops.rollout_spec import WaveSpec as WaveSpec
 
@@ -198,6 +198,10 @@ class ClusterSpec(Spec):
     )
     windows: tuple[WindowSpec, ...] = Field(
         default=(), description="It switches only then; restarts, repairs and returns wait for nothing. None: always."
+    )
+
+    max_offline_age: MaxOfflineAge | None = Field(
+        default=None, description="How long it may hear nothing. Left out: for as long as it takes."
     )
 
     taints: tuple[TaintSpec, ...] = Field(default=(), description="What keeps placements away.")

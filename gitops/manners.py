@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from agent.wire.release import MaxOffline
+from gitops import kinds
 from gitops.catalog_types import Catalog
 from gitops.orders import Ordered
 from gitops.render.overlay import PLAIN, Manner
 from gitops.rolling import Rolled, to_windows
+from gitops.rollout_spec import seconds
 from placement.types import Decision
 
 
@@ -22,7 +25,11 @@ def manners(catalog: Catalog, decisions: Mapping[str, Decision], rolled: Rolled,
         ordered: what people ordered.
     """
     keep = catalog.fleet.deletion_policy == "keep"
-    found = {name: Manner(to_windows(one), keep) for name, one in catalog.clusters.items() if one.spec.windows or keep}
+    found = {
+        name: Manner(to_windows(one), keep, max_offline=_max_offline(one))
+        for name, one in catalog.clusters.items()
+        if one.spec.windows or keep or one.spec.max_offline_age is not None
+    }
     returns: dict[str, list[str]] = {}
     retries: dict[str, dict[str, str]] = {}
     for name in sorted(rolled.progress):
@@ -38,3 +45,8 @@ def manners(catalog: Catalog, decisions: Mapping[str, Decision], rolled: Rolled,
         one = found.get(cluster, PLAIN)
         found[cluster] = replace(one, returns=tuple(returns.get(cluster, ())), retries=retries.get(cluster, {}))
     return found
+
+
+def _max_offline(cluster: kinds.Cluster) -> MaxOffline | None:
+    limit = cluster.spec.max_offline_age
+    return None if limit is None else MaxOffline(int(seconds(limit.age)), limit.action)

@@ -141,3 +141,13 @@ class WindowSpec(Spec):
     start: Clock = Field(alias="from", description="When it opens.", examples=["02:00"])
     end: Clock = Field(alias="to", description="When it closes; before `from`: on the next day.", examples=["05:00"])
     timezone: Zone = Field(default="UTC", description="Name of the IANA database.", examples=["Europe/Rome"])
+
+
+class MaxOfflineAge(Spec):
+    """How long a cluster may hear nothing of its hub."""
+
+    age: Duration = Field(description="Since overlays could be asked for last; at least an hour.", examples=["72h"])
+    action: Literal["keep", "stop"] = Field(
+        default="keep",
+        description="`keep`: it goes on and says so. `stop`: what runs is stopped until it hears again.",
+    )

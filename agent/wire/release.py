@@ -125,6 +125,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class MaxOffline:
+    """How long a site may hear nothing.
+
+    Attributes:
+        age_s: seconds since overlays could be asked for last.
+        action: after that: ``keep`` goes on and says so, ``stop`` stops what runs until the site is heard of again.
+    """
+
+    age_s: int
+    action: Literal["keep", "stop"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """What one cluster is to run.
 
@@ -140,6 +153,7 @@ class Release:
         keep: what is no longer asked for goes on, and is managed no more.
         returns: ``kind/NAME`` of the entries that go back to what ran before: they wait for no window.
         retries: ``kind/NAME`` → id of the order to try again what failed.
+        max_offline: how long the site may hear nothing; None for as long as it takes.
     """
 
     fleet: str
@@ -157,6 +171,7 @@ class Release:
     keep: bool = False
     returns: tuple[str, ...] = ()
     retries: Mapping[str, str] = field(default_factory=dict)
+    max_offline: MaxOffline | None = None
 
 
 def encode_entry(entry: Entry) -> dict[str, Any]:
@@ -237,6 +252,8 @@ def encode_release(release: Release, entries: list[dict[str, Any]] | None = None
         out["returns"] = list(release.returns)
     if release.retries:
         out["retries"] = dict(release.retries)
+    if release.max_offline is not None:
+        out["maxOffline"] = {"seconds": release.max_offline.age_s, "action": release.max_offline.action}
     content = digest(canonical(out))
     out["content"] = content
     out["sequence"] = release.sequence
@@ -270,6 +287,7 @@ def decode_release(data: bytes, where: str = NAME) -> Release:
         keep=top.text("deletionPolicy", "") == "keep",
         returns=top.texts("returns"),
         retries=top.mapping("retries"),
+        max_offline=top.one("maxOffline", _read_max_offline),
     )
 
 
@@ -295,6 +313,11 @@ def decode_entry(item: Fields) -> Entry:
         models=item.each("models", _read_use),
         release=item.text("release", "", most=53),
     )
+
+
+def _read_max_offline(item: Fields) -> MaxOffline:
+    action = _one_of(item, "action", ("keep", "stop"))
+    return MaxOffline(item.integer("seconds"), cast(Literal["keep", "stop"], action))
 
 
 def _artifact(one: Artifact) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from agent.wire.canonical import digest
 from agent.wire.errors import Stop
-from agent.wire.release import NAME, SIGNATURE_NAME, Release, Retire, encode_release
+from agent.wire.release import NAME, SIGNATURE_NAME, MaxOffline, Release, Retire, encode_release
 from agent.wire.signature import RELEASE, SigningKey
 from agent.wire.windows import Window
 from gitops.render.entries import Rendered
@@ -48,12 +48,14 @@ class Manner:
         keep: what is no longer asked for goes on there.
         returns: ``kind/NAME`` that go back, windows or not.
         retries: ``kind/NAME`` → id of the order to try again what failed.
+        max_offline: how long it may hear nothing; None for as long as it takes.
     """
 
     windows: tuple[Window, ...] = ()
     keep: bool = False
     returns: tuple[str, ...] = ()
     retries: Mapping[str, str] = field(default_factory=dict)
+    max_offline: MaxOffline | None = None
 
 
 PLAIN: Final = Manner()
@@ -126,6 +128,7 @@ def draft(
         keep=manner.keep,
         returns=manner.returns,
         retries=manner.retries,
+        max_offline=manner.max_offline,
     )
     data, content = encode_release(release, [one.encoded for one in entries])
     return Draft(cluster, sequence, content, data, files)
