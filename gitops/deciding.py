@@ -64,13 +64,17 @@ class Fleet:
             changed = [
                 to_target(one, facts.get(name, {}))
                 for name, one in clusters.items()
-                if self._clusters.get(name) is not one or self._facts.get(name) != facts.get(name)
+                if self._clusters.get(name) is not one or _differ(self._facts.get(name), facts.get(name))
             ]
             gone = self._clusters.keys() - clusters.keys()
             if changed or gone:
                 self._index = self._index.with_changes(changed, gone)
         self._clusters, self._facts = clusters, facts
         return self._index
+
+
+def _differ(before: Mapping[str, FactText] | None, after: Mapping[str, FactText] | None) -> bool:
+    return before is not after and before != after
 
 
 _NOBODY: Current = {}

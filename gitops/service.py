@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from agent.wire.errors import EdgeferryError, Retry
+from agent.wire.facts import Fact
 from gitops.commands import Command, Verb
 from gitops.hub import Hub, Step, World
 from gitops.intake import Held
+from gitops.policies import FactText
 from gitops.rolling import rollout_of, to_rollout
 from gitops.rollout_spec import RolloutSpec, seconds
 from gitops.rollout_view import Rolling
@@ -59,6 +61,7 @@ class Service:
     ) -> None:
         self._hub, self._store, self._wait, self._published = hub, store, wait, published
         self._connected = connected
+        self._facts = KnownFacts()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="step", daemon=True)
         self._orders: list[Command] = []
@@ -112,7 +115,7 @@ class Service:
         """
         with self._ordering:
             orders = tuple(self._orders)
-        known = world(self._store, datetime.now(UTC).replace(microsecond=0), self._connected())
+        known = world(self._store, datetime.now(UTC).replace(microsecond=0), self._facts, self._connected())
         step = self._hub.step(replace(known, commands=orders))
         head = self._hub.publish(step)
         self._due = step.next_at
@@ -170,16 +173,29 @@ class Service:
         self.state = replace(self.state, faults=faults)
 
 
-def world(store: Store, now: datetime, connected: Collection[str] = ()) -> World:
+class KnownFacts:
+    """Facts as a step takes them: the same object for as long as a cluster tells nothing new."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[tuple[Fact, ...], Mapping[str, FactText]]] = {}
+
+    def of(self, told: Mapping[str, tuple[Fact, ...]]) -> dict[str, Mapping[str, FactText]]:
+        """Return cluster → fact name → (text, time measured)."""
+        before, self._made = self._made, {}
+        for cluster, facts in told.items():
+            known = before.get(cluster)
+            if known is None or known[0] is not facts:
+                known = facts, {fact.name: (fact.value, fact.measured_at) for fact in facts}
+            self._made[cluster] = known
+        return {cluster: known for cluster, (_, known) in self._made.items()}
+
+
+def world(store: Store, now: datetime, facts: KnownFacts, connected: Collection[str] = ()) -> World:
     """Return what the hub's database knows, as a step takes it, and who is connected now."""
-    facts = {
-        cluster: {fact.name: (fact.value, fact.measured_at) for fact in found}
-        for cluster, found in store.facts().items()
-    }
     registered = store.registrations()
     return World(
         now=now,
-        facts=facts,
+        facts=facts.of(store.facts()),
         keys={one.name: one.key for one in registered},
         highest=store.highest_sequences(),
         reports={name: (one.report, one.received_at) for name, one in store.latest_reports().items()},

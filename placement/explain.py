@@ -20,6 +20,7 @@ from placement.wording import wanted_by
 from placement.world import Change
 
 _SHOWN = 3
+_USED_UP = ("accelerator", "memory", "disk", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,9 @@ class Explanation:
             version = f"{self.version} ({self.variant})" if self.variant else self.version
             return f"{self.cluster}: {self.subject} {version} by {self.placement}: {self.reason}"
         why = "; ".join(change.text for change in self.changes) or self.reason
+        _, _, holders = self.reason.partition("; ")
+        if holders and self.code in _USED_UP and self.changes:
+            why += f" ({holders})"
         return f"{self.cluster}: not chosen by {self.placement}: {why}"
 
 

@@ -289,7 +289,7 @@ def test_who_has_the_room_is_named() -> None:
     others = [(one, found.subjects[name]) for name, one in found.decisions.items()]
     explanation = explained(found.decisions["eu"], small, "t", found.scenes["eu"], others=others)
     assert explanation.reason == "2Gi do not fit beside what is placed there; letters has 3Gi"
-    assert explanation.text() == "t: not chosen by eu: needs 1Gi more memory: 1Gi of 4Gi are free"
+    assert explanation.text() == "t: not chosen by eu: needs 1Gi more memory: 1Gi of 4Gi are free (letters has 3Gi)"
 
 
 def test_a_spread_names_the_counts_and_the_label_that_would_do() -> None:
