@@ -133,6 +133,9 @@ def status_text(found: dict[str, Any]) -> str:
     if rows:
         lines += ["", table(_HEADS, rows)]
     for one in found["entries"]:
+        if 0 < one["stagedBytes"] < one["sizeBytes"]:
+            here, size = one["stagedBytes"] / 1e6, one["sizeBytes"] / 1e6
+            lines.append(f"{one['kind']}/{one['name']}: {here:.1f} MB of {size:.1f} MB of the wanted version are here")
         if one["code"] or one["message"]:
             lines.append(f"{one['kind']}/{one['name']}: {one['code']} {one['message']}".rstrip())
     return "\n".join(lines)

@@ -170,3 +170,14 @@ def _until(holds: object, log: Path) -> None:
     while not holds():  # type: ignore[operator]  # a function
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def test_status_says_how_much_of_a_version_is_here() -> None:
+    from agent.cli_status import status_text
+
+    entry = {"kind": "model", "name": "reader", "version": "2.0.0", "digest": "sha256:a", "wanted": "sha256:b"}
+    entry |= {"health": "current", "healthySince": "", "code": "", "message": "", "url": ""}
+    entry |= {"stagedBytes": 41_000_000, "sizeBytes": 90_000_000}
+    found = {"cluster": "milan-01", "platform": "host", "release": None, "fault": "", "entries": [entry]}
+    shown = status_text(found | {"contact": {"at": "", "why": ""}, "orders": {}, "hold": "", "asOf": ""})
+    assert "model/reader: 41.0 MB of 90.0 MB of the wanted version are here" in shown
