@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.config import Config
 from agent.content import Content
+from agent.proof import Fixed
 from agent.sources import Sources
 from agent.stage import SiteBytes
 from agent.wire.canonical import digest
@@ -116,7 +117,8 @@ def test_a_signature_over_other_files_is_refused_when_they_are_staged(tmp_path: 
         store, "models/reader", [PackFile("model.onnx", 7, lambda: io.BytesIO(b"weights"))], "reader", "1.0.0"
     )
     site = SiteBytes(
-        Content(tmp_path / "content", 0), Sources(Config("c", "f", store=str(store.root)), "", tmp_path / "state")
+        Content(tmp_path / "content", 0),
+        Sources(Config("c", "f", store=str(store.root)), Fixed(""), tmp_path / "state"),
     )
     path = "models/reader/model.sig"
 
