@@ -70,7 +70,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        commit = _prepare(root, options.agents)
+        commit = prepare(root, options.agents)
         with _play(root, "git") as (port, cpu_s):
             git_bytes, git_ms = _ask_git(port, cpu_s)
         with _play(root, "hub") as (port, cpu_s):
@@ -170,7 +170,7 @@ def _ask_hub(
     root: Path, port: int, cpu_s: Callable[[], float], commit: str, agents: int, rounds: int
 ) -> tuple[int, float, float]:
     """Return bytes of one poll, and ms of CPU for a held and for an unheld one."""
-    connections = [_connect(root, port, f"c{n:05}") for n in range(agents)]
+    connections = [connect(root, port, f"c{n:05}") for n in range(agents)]
     sizes: set[int] = set()
 
     def rounds_of(wait: str, count: int) -> float:
@@ -240,13 +240,13 @@ def _piece(connection: socket.socket) -> bytes:
     return piece
 
 
-def _connect(root: Path, port: int, name: str) -> ssl.SSLSocket:
+def connect(root: Path, port: int, name: str) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(root / "ca.pem"))
     context.load_cert_chain(root / f"{name}.pem", root / f"{name}.key")
     return context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
 
 
-def _prepare(root: Path, agents: int) -> str:
+def prepare(root: Path, agents: int) -> str:
     """Make the fleet repository, the registrations and the certificates; return the commit of every overlay."""
     repository = pygit2.init_repository(str(root / "fleet.git"), bare=True)
     builder = repository.TreeBuilder()

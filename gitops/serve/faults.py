@@ -99,6 +99,13 @@ class HookRefused(Refusal):
     status = 401
 
 
+class HookReplayed(Refusal):
+    """A signed webhook that was taken already."""
+
+    code = "EF3162"
+    status = 409
+
+
 class WrongMethod(Refusal):
     """The address does not take this method."""
 

@@ -7,6 +7,7 @@ import resource
 import socket
 import ssl
 import threading
+from asyncio import sslproto
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,10 @@ GRACE_S: Final = 10
 
 KEEP_ALIVE_S: Final = 90
 """An idle connection is kept so long: an agent is back before, and a handshake costs ten polls."""
+
+TLS_BUFFER_BYTES: Final = 16 << 10
+"""What asyncio keeps for each TLS connection to read into: one TLS record. Its own 256 KiB would be most of the memory
+that an idle agent costs; what is sent does not go through it."""
 
 _BACKLOG: Final = 4096
 _log: Final = logging.getLogger(__name__)
@@ -131,6 +136,7 @@ class Server:
 
     def _run(self) -> None:
         _allow_many_files()
+        sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
         try:
             self._server.run(sockets=[self._socket])
         except SystemExit:

@@ -108,6 +108,16 @@ def entry(health: str, name: str = "digits") -> EntryReport:
     return EntryReport("model", name, "1.0.0", wanted, wanted, health, url="http://127.0.0.1:18000")  # type: ignore[arg-type]  # a table of texts
 
 
+def test_a_signed_hook_is_taken_once(make_hub: Any) -> None:
+    hub = make_hub(hook_secrets={"": "s3cret"})
+    headers = {"X-Hub-Signature-256": "sha256=" + signed("s3cret", b"push 1"), "X-GitHub-Delivery": "1"}
+    assert hub.ask("POST", "/hooks/push", body=b"push 1", headers=headers).status == 202
+    again = hub.ask("POST", "/hooks/push", body=b"push 1", headers=headers | {"X-GitHub-Delivery": "2"})
+    assert (again.status, again.json["code"]) == (409, "EF3162")
+    headers = {"X-Hub-Signature-256": "sha256=" + signed("s3cret", b"push 2")}
+    assert hub.ask("POST", "/hooks/push", body=b"push 2", headers=headers).status == 202
+
+
 def test_status_is_for_people_with_the_operator_token(hub: Any) -> None:
     hub.join("milan-01")
     for token in ("", "wrong", hub.credentials["milan-01"]):
