@@ -117,6 +117,7 @@ class Catalog:
     Attributes:
         revisions: source name → commit.
         where: ``Kind/name`` → file:line:column.
+        special: those of ``clusters`` with any setting of their own, or annotations: few of many.
     """
 
     revisions: Mapping[str, str]
@@ -128,6 +129,10 @@ class Catalog:
     runtimes: Mapping[str, kinds.Runtime]
     placements: Mapping[str, kinds.Placement]
     where: Mapping[str, str] = field(default_factory=dict)
+    special: Mapping[str, kinds.Cluster] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "special", {name: one for name, one in self.clusters.items() if _is_special(one)})
 
     def named(self) -> dict[str, frozenset[tuple[str, str]]]:
         """Return name of an application, model or workload → the entries, as (kind, name), that it stands for."""
@@ -163,3 +168,9 @@ class Catalog:
         """Return the nodes that a placement's pods may run on; None for any."""
         found = self.placements.get(placement)
         return None if found is None else found.spec.nodes
+
+
+def _is_special(one: kinds.Cluster) -> bool:
+    spec = one.spec
+    plain = not spec.paused and not spec.windows and spec.connection == "online" and spec.key is None
+    return not plain or spec.max_offline_age is not None or bool(one.metadata.annotations)

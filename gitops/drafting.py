@@ -118,7 +118,7 @@ def limits(catalog: Catalog, rolled: Rolled, approved: Collection[str], publishe
 def protected(catalog: Catalog) -> frozenset[str]:
     """Return ``Kind/NAME`` of the documents that may not be deleted."""
     documents = {
-        "Cluster": catalog.clusters,
+        "Cluster": catalog.special,
         "Model": {name: one.document for name, one in catalog.models.items()},
         "Placement": catalog.placements,
         "Workload": {name: one.document for name, one in catalog.workloads.items()},

@@ -195,9 +195,12 @@ class Hub:
         self._decisions = {name: one for name, one in decisions.items() if records.get(name) is decided[name]}
         self._rendered = used
         self._kept = {one.rendered.entry.digest: one.rendered for one in rolled.groups}
-        compared = made.lists.keys() - kept.keys() - {one.cluster for one in made.drafts}
+        left = kept.keys() | {one.cluster for one in made.drafts}
+        key = partial(edges.key, before=ledger.published)
         self._settled = {
-            name: (made.lists[name], edges.key(name, ledger.published), manner.get(name, PLAIN)) for name in compared
+            name: (entries, key(name), manner.get(name, PLAIN))
+            for name, entries in made.lists.items()
+            if name not in left
         }
         gone = changes.expired(made.lists.keys(), ledger.published, world.now)
         change = None
@@ -328,5 +331,5 @@ def _of_absent(
 def _fingerprints(catalog: Catalog, registered: Mapping[str, str]) -> dict[str, str]:
     """Return cluster → fingerprint; the key in a Cluster document outranks the registered one."""
     keys = dict(registered)
-    keys.update((name, one.spec.key) for name, one in catalog.clusters.items() if one.spec.key is not None)
+    keys.update((name, one.spec.key) for name, one in catalog.special.items() if one.spec.key is not None)
     return {name: fingerprint(key) for name, key in keys.items() if name in catalog.clusters}

@@ -30,7 +30,7 @@ def kept(
         stuck: what could not be rendered, and for whom.
         paused: clusters that people have paused by an order.
     """
-    found = {name: PAUSED for name, cluster in catalog.clusters.items() if cluster.spec.paused}
+    found = {name: PAUSED for name, cluster in catalog.special.items() if cluster.spec.paused}
     found.update((name, "paused by an order") for name in paused if name not in found)
     for one in stuck:
         found.update((name, str(one.fault)) for name in one.clusters if name not in found)

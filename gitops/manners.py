@@ -27,9 +27,11 @@ def manners(catalog: Catalog, decisions: Mapping[str, Decision], rolled: Rolled,
     keep = catalog.fleet.deletion_policy == "keep"
     found = {
         name: Manner(to_windows(one), keep, max_offline=_max_offline(one))
-        for name, one in catalog.clusters.items()
+        for name, one in catalog.special.items()
         if one.spec.windows or keep or one.spec.max_offline_age is not None
     }
+    if keep:
+        found = dict.fromkeys(catalog.clusters, Manner(keep=True)) | found
     returns: dict[str, list[str]] = {}
     retries: dict[str, dict[str, str]] = {}
     for name in sorted(rolled.progress):

@@ -234,8 +234,8 @@ class _Shared:
 
 def _shared(catalog: Catalog, present: Present) -> _Shared:
     return _Shared(
-        windows={name: to_windows(one) for name, one in catalog.clusters.items() if one.spec.windows},
-        carried=frozenset(name for name, one in catalog.clusters.items() if one.spec.connection == "carried"),
+        windows={name: to_windows(one) for name, one in catalog.special.items() if one.spec.windows},
+        carried=frozenset(name for name, one in catalog.special.items() if one.spec.connection == "carried"),
         halted=frozenset(present.kept),
         offline_after_s=seconds(catalog.fleet.offline_after),
     )

@@ -29,6 +29,8 @@ def judge(place: Place, cluster: str, scene: Field) -> tuple[Place, datetime | N
         told = None  # it has not taken up the release yet
     if told is None:
         return (place, None) if place.step == "done" else _late(place, cluster, scene, place.moved)
+    if place.step == "done" and told.health == "current" and not told.failed:
+        return place, None
     heard = max(told.received_at, scene.seen.get(cluster, told.received_at))
     # Measured by one clock each: the edge's until it spoke, ours since then; never longer than it has had the target.
     steady = told.steady_s + (heard - told.received_at).total_seconds()
