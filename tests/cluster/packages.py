@@ -27,8 +27,8 @@ _NEEDED: Final = {
     "sysctl": "procps",
     "hostname": "hostname",
 }
-_FOR_OTHER_TESTS: Final = {"/usr/lib/postgresql": "postgresql"}
-"""Clusters run without it, the hub's tests do not."""
+_FOR_OTHER_TESTS: Final = {"/usr/lib/postgresql": "postgresql", "skopeo": "skopeo"}
+"""Clusters run without them, the hub's tests do not."""
 
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
