@@ -81,6 +81,22 @@ def test_an_index_kept_up_to_date_decides_as_one_built_anew(
     assert said(decide(one, subject, kept, previous, NOW)) == said(decide(one, subject, built, previous, NOW))
 
 
+@given(policies(), subjects(), fleets(min_size=9), arounds(), st.lists(targets(), min_size=1, max_size=4))
+def test_columns_and_verdicts_kept_from_one_decision_to_the_next_decide_the_same(
+    one: Policy, subject: Subject, fleet: list[Target], around: Around, changed: list[Target]
+) -> None:
+    kept, now = index_of(fleet), {target.name: target for target in fleet}
+    for target in changed:
+        if target.name not in now:
+            continue
+        decide(one, subject, kept, None, NOW, around.scene(kept))
+        kept = kept.with_changes([target])
+        now[target.name] = target
+        built = index_of(list(now.values()))
+        again = decide(one, subject, built, None, NOW, around.scene(built))
+        assert said(decide(one, subject, kept, None, NOW, around.scene(kept))) == said(again)
+
+
 @given(policies(), subjects(), fleets(), previous_names, st.data())
 def test_the_order_of_the_input_is_irrelevant(
     one: Policy, subject: Subject, fleet: list[Target], previous: frozenset[str], data: st.DataObject
