@@ -34,7 +34,7 @@ class NoSuchRepository(Refusal):
 
 
 class StillUsed(Refusal):
-    """A blob or manifest cannot be deleted: a manifest, or a cluster's release, leads to it."""
+    """A blob cannot be deleted: a manifest leads to it."""
 
     code = "EF3306"
     status = 405
