@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,6 +70,8 @@ def workload_version(name: str, number: str, program: str, image: str = "") -> d
 
 def _pods(name: str, program: str, image: str) -> list[dict[str, Any]]:
     labels = {"app": name}
+    # Named by what it holds, as Kustomize names them: another program is another pod.
+    holder = f"{name}-{hashlib.sha256(program.encode()).hexdigest()[:8]}"
     container = {
         "name": name,
         "image": image,
@@ -78,11 +81,11 @@ def _pods(name: str, program: str, image: str) -> list[dict[str, Any]]:
         "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],
     }
-    volume = {"name": "program", "configMap": {"name": name}}
+    volume = {"name": "program", "configMap": {"name": holder}}
     pod = {"terminationGracePeriodSeconds": 1, "containers": [container], "volumes": [volume]}
     template = {"metadata": {"labels": labels}, "spec": pod}
     return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"main.py": program}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": holder}, "data": {"main.py": program}},
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",

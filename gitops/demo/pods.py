@@ -28,6 +28,11 @@ for one in sorted(pathlib.Path("/var/lib/edgeferry/content").rglob(sys.argv[1] +
     print(one, one.stat().st_ino, one.stat().st_mtime_ns)
 """
 
+_MODELS: Final = """
+import pathlib
+print(*pathlib.Path("/var/lib/edgeferry/models").glob("*/current"))
+"""
+
 
 @dataclass(slots=True)
 class PodSite:
@@ -84,7 +89,7 @@ class PodSite:
         kinds = "deployments,services,configmaps,pods"
         ours = self.get(kinds, f"--namespace={MODELS}", "--selector=app.kubernetes.io/managed-by=edgeferry")
         found = [f"{one['kind']}/{one['metadata']['name']}" for one in ours]
-        return found + self.run(*_IN_AGENT, "find", "/var/lib/edgeferry/models", "-name", "current").split()
+        return found + self.run(*_IN_AGENT, "python3.11", "-c", _MODELS).split()
 
     def put_foreign(self) -> None:
         """Put a ConfigMap beside the models."""

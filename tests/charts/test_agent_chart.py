@@ -13,6 +13,8 @@ import yaml
 from tests.cluster import binary
 from tests.cluster.fixtures import skip
 
+pytestmark = pytest.mark.cluster
+
 CHART = Path(__file__).parents[2] / "charts" / "agent"
 NEEDED = ("--set=cluster=milan-01", "--set=hub.url=https://hub.example:8443")
 CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
