@@ -66,6 +66,10 @@ class PodSite:
         """
         return run([*self.kubectl, *arguments])
 
+    def ask(self, *arguments: str) -> str:
+        """Run kubectl and return what it printed, also where it failed."""
+        return self._call(*arguments).stdout
+
     def url(self, name: str) -> str:
         """Return the address of a Service by way of the API server; empty where there is no such Service."""
         services = self.get("service", name, f"--namespace={MODELS}")
@@ -164,9 +168,3 @@ def join(site: PodSite, chart: Path, helm: tuple[str, ...], token: str, values: 
         ]
     )
     path.unlink()
-
-
-def leave(site: PodSite, helm: tuple[str, ...]) -> None:
-    """Uninstall the agent and remove what is ours; what is foreign goes with the namespaces, too."""
-    run([*helm, "uninstall", "edgeferry-agent", f"--namespace={AGENT}", "--ignore-not-found", "--wait"])
-    site.run("delete", "namespace", AGENT, MODELS, "--ignore-not-found", "--wait=true")

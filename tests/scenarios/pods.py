@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gitops.demo.fleet import Fleet
 from gitops.demo.places import Place
-from gitops.demo.pods import PodSite, join, leave
+from gitops.demo.pods import AGENT, MODELS, PodSite, join
 from gitops.demo.sites import Site as Seen
 from tests.cluster import binary
 from tests.cluster.site import Site
@@ -83,6 +83,18 @@ def pod_fleet(root: Path, bed: Testbed, images: Images, sites: Sequence[Site]) -
     finally:
         fleet.close()
         for site, helm_, cluster in used:
-            leave(site, helm_)
+            _empty(site, helm_)
             for node in cluster.nodes:
                 shutil.rmtree(node.folder / "root" / "var" / "lib" / "edgeferry", ignore_errors=True)
+
+
+def _empty(site: PodSite, helm_: tuple[str, ...]) -> None:
+    """Take everything of a fleet off a cluster, at once."""
+    subprocess.run([*helm_, "uninstall", "edgeferry-agent", f"--namespace={AGENT}"], check=False, capture_output=True)
+    for namespace in (AGENT, MODELS):
+        at_once = ("--all", "--force", "--grace-period=0", "--wait=false")
+        site.run(
+            "delete", "deployments,statefulsets,daemonsets,jobs", "--all", f"--namespace={namespace}", "--wait=false"
+        )
+        site.run("delete", "pods", f"--namespace={namespace}", *at_once)
+    site.run("delete", "namespace", AGENT, MODELS, "--ignore-not-found")
