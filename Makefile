@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CONTEXTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install images demo test test-cluster check bench lock clean
+.PHONY: help install demo-kubernetes images demo test test-cluster check bench lock clean
 
 help: ## explain the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -20,6 +21,10 @@ install: $(VENV)/.installed ## make .venv from the lock file
 
 demo: install ## watch models travel from a git push to three sites (ARGS=--once: unattended, checks every answer)
 	$(BIN)/edgeferry demo $(ARGS)
+
+demo-kubernetes: install ## the same on three real clusters made here (root, Debian), or on yours: CONTEXTS=a,b,c
+	$(if $(CONTEXTS),,$(BIN)/python -m tests.cluster packages && $(BIN)/python -m tests.cluster build)
+	$(BIN)/python -m tests.scenarios.demo $(if $(CONTEXTS),--contexts $(CONTEXTS)) $(ARGS)
 
 test: install ## run the tests that need no Kubernetes, on two cores
 	$(BIN)/pytest -n 2 --dist worksteal -m "not cluster and not nodes" $(ARGS)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gitops.demo.documents import cluster, placement, version
 from gitops.demo.fleet import Fleet
-from gitops.demo.scenarios import SCENARIOS
+from gitops.demo.scenarios import SCENARIOS, Scenario
 
 TARGET_S = 3.0
 
@@ -60,22 +60,30 @@ def play(names: Sequence[str], *, once: bool, keep: Path | None, console: Consol
 
 
 def _scenario(name: str, root: Path, once: bool, console: Console) -> int:
-    scenario = SCENARIOS[name]
+    fleet = Fleet(root)
+    fleet.open()
+    try:
+        return play_one(name, SCENARIOS[name], fleet, once=once, console=console)
+    finally:
+        fleet.close()
+
+
+def play_one(name: str, scenario: Scenario, fleet: Fleet, *, once: bool, console: Console) -> int:
+    """Play a scenario on a fleet that is open; return how many steps it had.
+
+    Raises:
+        Wrong: something seen from outside is not what it should be.
+    """
     title = (scenario.__doc__ or "").strip().splitlines()[0]
     console.rule(f"[bold]{name}")
     console.print(title.partition(": ")[2])
-    fleet = Fleet(root)
-    fleet.open()
     steps = 0
-    try:
-        for step in scenario(fleet):
-            steps += 1
-            console.print(f"[green]✓[/] {step}")
-            console.print(_table(fleet))
-            if not once and sys.stdin.isatty():
-                console.input("[dim]Enter goes on …[/]")
-    finally:
-        fleet.close()
+    for step in scenario(fleet):
+        steps += 1
+        console.print(f"[green]✓[/] {step}")
+        console.print(_table(fleet))
+        if not once and sys.stdin.isatty():
+            console.input("[dim]Enter goes on …[/]")
     return steps
 
 
@@ -97,24 +105,28 @@ def _table(fleet: Fleet) -> Table:
 
 
 def _push_to_serving(root: Path, console: Console) -> float:
-    """Measure from `git push` to three host sites that answer with the new version."""
-    console.rule("[bold]From git push to three sites serving")
     fleet = Fleet(root)
     fleet.open()
     try:
-        fleet.init(empty=True)
-        sites = ("milan-01", "turin-01", "lyon-01")
-        files = {path: text for name in sites for path, text in cluster(name, line="welding").items()}
-        fleet.commit("Three sites", files | placement("digits", model="digits"))
-        fleet.start_hub()
-        for name in sites:
-            fleet.join(name)
-        fleet.expect(dict.fromkeys(sites, "1.0.0"))
-        began = time.monotonic()
-        fleet.commit("digits 2.0.0", dict(version("digits", "2.0.0")))
-        fleet.expect(dict.fromkeys(sites, "2.0.0"))
-        seconds = time.monotonic() - began
-        console.print(f"[green]✓[/] {seconds:.2f} s (target {TARGET_S:g} s)")
-        return seconds
+        return push_to_serving(fleet, console)
     finally:
         fleet.close()
+
+
+def push_to_serving(fleet: Fleet, console: Console) -> float:
+    """Measure from `git push` to three sites that answer with the new version, on a fleet that is open; in s."""
+    console.rule("[bold]From git push to three sites serving")
+    fleet.init(empty=True)
+    sites = ("milan-01", "turin-01", "lyon-01")
+    files = {path: text for name in sites for path, text in cluster(name, line="welding").items()}
+    fleet.commit("Three sites", files | placement("digits", model="digits"))
+    fleet.start_hub()
+    for name in sites:
+        fleet.join(name)
+    fleet.expect(dict.fromkeys(sites, "1.0.0"), within_s=120)
+    began = time.monotonic()
+    fleet.commit("digits 2.0.0", dict(version("digits", "2.0.0")))
+    fleet.expect(dict.fromkeys(sites, "2.0.0"))
+    seconds = time.monotonic() - began
+    console.print(f"[green]✓[/] {seconds:.2f} s (on hosts the target is {TARGET_S:g} s)")
+    return seconds
