@@ -84,6 +84,11 @@ class Fleet:
         """The hub's state directory."""
         return self.root / "hub"
 
+    @property
+    def hub_ca(self) -> Path:
+        """Certificate of the hub's own authority, where it serves TLS by that."""
+        return self.hub_state / "keys" / "ca.pem"
+
     def open(self) -> None:
         """Make the directory and see to it that nothing outlives this process."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -140,6 +145,7 @@ class Fleet:
 
     def start_hub(self, *options: str) -> None:
         """Start `edgeferry hub serve` on the model repository and wait until it answers."""
+        options = (*self.place.hub, *options)
         with self.place.network():
             listen = f"{self.place.address}:{free_port(self.place.address)}"
         self.hub_url = f"{'https' if '--tls-name' in options else 'http'}://{listen}"
@@ -155,10 +161,6 @@ class Fleet:
         ]
         self.hub = Background([*command, "--listen", listen, *options], self.root / "hub.log", self._mark())
         self.until("the hub answers", lambda: self._get("/healthz") is not None)
-
-    def token(self, name: str) -> str:
-        """Return a join token for a site."""
-        return self.join_line(name)[0]
 
     def join_line(self, name: str, *options: str) -> tuple[str, list[str]]:
         """Return the token of a fresh join line, and its command."""
@@ -288,7 +290,7 @@ class Fleet:
 
     def _get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes | None:
         with self.place.network():
-            return get(f"{self.hub_url}{path}", headers, ca=self.hub_state / "keys" / "ca.pem")
+            return get(f"{self.hub_url}{path}", headers, ca=self.hub_ca)
 
     def _mark(self) -> dict[str, str]:
         return {"EDGEFERRY_DEMO": str(self.root)}

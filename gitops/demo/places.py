@@ -15,8 +15,10 @@ class Place:
         address: at which a process there listens, and is reached by the others.
         words: before a command that is to run there.
         network: within it this thread's new connections begin there.
+        hub: options of a hub that runs there.
     """
 
     address: str = "127.0.0.1"
     words: tuple[str, ...] = ()
     network: Callable[[], AbstractContextManager[None]] = nullcontext
+    hub: tuple[str, ...] = ()

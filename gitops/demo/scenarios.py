@@ -171,7 +171,9 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     fleet.commit("Digits here", files)
     fleet.start_hub("--no-watch", "--poll", "3600")
     hook = fleet.origin / "hooks" / "post-receive"
-    call = f"import urllib.request as r; r.urlopen(r.Request('{fleet.hub_url}/hooks/push', method='POST'))"
+    trusted = f"ssl.create_default_context(cafile='{fleet.hub_ca}')" if fleet.hub_url.startswith("https:") else "None"
+    request = f"r.Request('{fleet.hub_url}/hooks/push', method='POST')"
+    call = f"import ssl, urllib.request as r; r.urlopen({request}, context={trusted})"
     hook.write_text(f'#!/bin/sh\nexec {" ".join(fleet.place.words)} {sys.executable} -c "{call}"\n')
     hook.chmod(0o755)
     fleet.join("here")

@@ -171,7 +171,8 @@ def _theirs(contexts: str, registry: str, hub_address: str) -> Iterator[Ground]:
         build = ["build", "--image", "agent", "--image", "runtime", "--out", layout]
         subprocess.run([sys.executable, "-m", "images", *build], cwd=CHECKOUT, check=True)
         images = pushed(Path(layout), registry)
-    yield Ground(images, clusters, Place(hub_address or _own_address()))
+    address = hub_address or _own_address()
+    yield Ground(images, clusters, Place(address, hub=("--tls-name", address)))
 
 
 def _own_address() -> str:

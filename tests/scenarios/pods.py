@@ -84,7 +84,8 @@ def reach(site: Site) -> Reach:
 @contextmanager
 def pod_fleet(root: Path, bed: Testbed, images: Images, sites: Sequence[Site]) -> Iterator[Fleet]:
     """A fleet that settles on these clusters in the order of joining; they are empty again afterwards."""
-    place = Place(addresses.HUB, tuple(bed.enter()), lambda: bed.network)
+    tls = ("--tls-name", addresses.HUB)
+    place = Place(addresses.HUB, tuple(bed.enter()), lambda: bed.network, tls)
     with settled(root, place, images, [reach(site) for site in sites]) as fleet:
         yield fleet
 
@@ -102,13 +103,14 @@ def settled(root: Path, place: Place, images: Images, clusters: Sequence[Reach])
         site = PodSite(name, cluster.kubectl, root)
         used.append((site, cluster))
         repository, _, digest = images.agent.partition("@")
+        token, line = fleet.join_line(name)
         values = {
-            "hub": {"url": fleet.hub_url, "insecure": True},
+            "hub": {"url": fleet.hub_url, "caHash": line[line.index("--ca-hash") + 1]},
             "image": {"repository": repository, "digest": digest},
             "settings": {"probation_s": 2},
             "charts": True,
         }
-        join(site, CHECKOUT / "charts" / "agent", cluster.helm, fleet.token(name), values)
+        join(site, CHECKOUT / "charts" / "agent", cluster.helm, token, values)
         return site
 
     fleet = Fleet(root / "fleet", place, images.runtime, settle)
