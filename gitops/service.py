@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -115,12 +116,16 @@ class Service:
         """
         with self._ordering:
             orders = tuple(self._orders)
+        began = time.monotonic()
         known = world(self._store, datetime.now(UTC).replace(microsecond=0), self._facts, self._connected())
         step = self._hub.step(replace(known, commands=orders))
+        decided = time.monotonic()
         head = self._hub.publish(step)
+        written = time.monotonic()
         self._due = step.next_at
         if head is not None:
-            _log.info("published %s: %d overlays, %d moves", head[:12], len(step.changed), len(step.moves))
+            what = (head[:12], len(step.changed), len(step.moves), (decided - began) * 1000, (written - decided) * 1000)
+            _log.info("published %s: %d overlays, %d moves; decided in %.0f ms, written in %.0f ms", *what)
             self._published(tuple(step.changed))
             self._store.published()
         elif (self._hub.repository.head or "") != self.state.head:
