@@ -38,6 +38,11 @@ def binary_or_skip() -> Path:
         skip(f"needs a real API server: {reason}")
 
 
+def kubectl_or_skip() -> Path:
+    """Return kubectl; without it the test is skipped with the reason, and fails where CI=true."""
+    return binary_or_skip().parent / "kubectl"
+
+
 def skip(reason: str) -> NoReturn:
     """Skip the test; fail it where CI=true."""
     if os.environ.get("CI", "").lower() in ("true", "1"):

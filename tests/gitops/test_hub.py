@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from gitops.opening import FleetHome, MainSource, Opened, open_fleet
 from gitops.publish import FleetMoved
 from gitops.remote import HostUnreachable
 from gitops.state_dir import StateDir
+from tests.cluster.fixtures import kubectl_or_skip
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -511,7 +511,9 @@ def test_what_was_rendered_is_kept_no_longer_than_it_is_used(tmp_path: Path, rep
     assert len(fleet.hub._rendered) == 2
 
 
-def test_stock_tools_accept_every_published_overlay(tmp_path: Path, repository: Repository) -> None:
+@pytest.fixture
+def checkouts(tmp_path: Path, repository: Repository) -> list[Path]:
+    """Every published overlay, as a stock `git fetch` brings it."""
     runtime = {
         "image": "registry.example/onnx@sha256:" + "a" * 64,
         "args": ["--model", "{model}"],
@@ -522,21 +524,29 @@ def test_stock_tools_accept_every_published_overlay(tmp_path: Path, repository: 
     )
     fleet = opened(tmp_path, repository)
     step(fleet)
-    kubectl = shutil.which("kubectl")
-    for name in ("milan-01", "turin-01", "lyon-01"):
-        reader = tmp_path / name
+    readers = [tmp_path / name for name in ("milan-01", "turin-01", "lyon-01")]
+    for reader in readers:
         repository.git("init", "-q", str(reader))
-        ref = f"+refs/heads/cluster/{name}:refs/heads/overlay"
+        ref = f"+refs/heads/cluster/{reader.name}:refs/heads/overlay"
         repository.git("-C", str(reader), "fetch", "-q", str(fleet.repository.path), ref)
         repository.git("-C", str(reader), "checkout", "-q", "overlay")
+    return readers
+
+
+def test_ssh_keygen_accepts_every_signature_of_a_fetched_overlay(tmp_path: Path, checkouts: list[Path]) -> None:
+    for reader in checkouts:
         for namespace, signed in (("edgeferry-release", "release.json"), ("edgeferry-trust", "trust/1.json")):
             (tmp_path / "allowed").write_text("".join(f"hub {key}\n" for key in _keys(reader, namespace)))
             command = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "allowed"), "-I", "hub", "-n", namespace]
             data = (reader / signed).read_bytes()
             subprocess.run([*command, "-s", str(reader / f"{signed}.sig")], input=data, check=True, capture_output=True)
-        if kubectl is not None:
-            built = subprocess.run([kubectl, "kustomize", str(reader)], check=True, capture_output=True)
-            assert b"kind: Deployment" in built.stdout
+
+
+@pytest.mark.cluster
+def test_kubectl_builds_every_fetched_overlay(checkouts: list[Path]) -> None:
+    for reader in checkouts:
+        built = subprocess.run([kubectl_or_skip(), "kustomize", str(reader)], check=True, capture_output=True)
+        assert b"kind: Deployment" in built.stdout
 
 
 def _keys(reader: Path, namespace: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from gitops.catalog_types import Catalog, CatalogModel, CatalogVersion, CatalogW
 from gitops.render.entries import Rendered, Wanted, render
 from gitops.render.overlay import ObjectClash, Stamp, draft, signed
 from gitops.tree import File
+from tests.cluster.fixtures import kubectl_or_skip
 
 IMAGE = "registry.example/onnx@sha256:" + "a" * 64
 ARTIFACT = Artifact("sha256:" + "1" * 64, 10, "application/vnd.oci.image.manifest.v1+json", "hub://models/digits")
@@ -133,11 +133,10 @@ def test_content_is_equal_where_only_time_and_source_differ() -> None:
     assert one.content == other.content
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("which", ["nothing", "a model", "a model and a workload"])
 def test_kubectl_kustomize_builds_the_overlay(tmp_path: Path, which: str) -> None:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
+    kubectl = kubectl_or_skip()
     found = catalog()
     entries = [digits(found), render(found, Wanted("workload", "reader", "1.0.0", "", "p", {}), ())]
     entries = entries[: ["nothing", "a model", "a model and a workload"].index(which)]
