@@ -125,9 +125,9 @@ class _Branches(FileSystemEventHandler):
 def _observe(folder: Path, changed: Callable[[], None]) -> BaseObserver | None:
     common = folder / "commondir"  # a linked work tree: branches are in the repository that it belongs to
     where = (folder / common.read_text().strip()).resolve() if common.is_file() else folder.resolve()
-    observer = Observer()
     handler = _Branches(where, changed)
     try:
+        observer = Observer()  # the kernel gives a user only so many
         observer.schedule(handler, str(where), recursive=False)
         observer.schedule(handler, str(where / "refs" / "heads"), recursive=True)
         observer.start()

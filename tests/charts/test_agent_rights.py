@@ -19,8 +19,6 @@ from tests.agent.platforms.kubernetes_site import Site, config_map, deployment, 
 from tests.charts.test_agent_chart import rendered
 from tests.cluster import binary
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.fixtures import api_server as api_server
-from tests.cluster.fixtures import namespace as namespace
 
 pytestmark = pytest.mark.cluster
 

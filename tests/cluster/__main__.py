@@ -64,7 +64,7 @@ def build(parts: tuple[str, ...]) -> None:
 @click.option("--check", is_flag=True, help="Say what is missing, install nothing, exit 1 if it is anything.")
 @_FOLDER
 def packages_command(check: bool, folder: Path) -> None:
-    """Install the Debian packages that clusters with nodes need, as root on Debian.
+    """Install the Debian packages that clusters with nodes need, as root on Debian, and allow enough watches.
 
     \b
     Examples:
@@ -74,6 +74,7 @@ def packages_command(check: bool, folder: Path) -> None:
     try:
         if not check:
             packages.install(_say)
+            packages.allow_watches(_say)
     except RuntimeError as reason:
         _fail(reason)
     for sentence in (reasons := packages.missing(folder)):

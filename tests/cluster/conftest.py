@@ -1,5 +1,19 @@
 """Fixtures of the clusters' own tests."""
 
-from tests.cluster.fixtures import bed, namespace, one_site, site, three_sites
+from __future__ import annotations
 
-__all__ = ["bed", "namespace", "one_site", "site", "three_sites"]
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.fixtures import KINDS, clear, take
+from tests.cluster.site import Site
+from tests.cluster.testbed import Testbed
+
+
+@pytest.fixture(params=KINDS)
+def site(bed: Testbed, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """One site with one node of each kind in turn, shared with the other tests of this process."""
+    sites = take(bed, 1, request.param)
+    yield sites[0]
+    clear(sites)

@@ -1,4 +1,4 @@
-"""Fixtures to import into a conftest.py: per process a control plane or a test bed, per test a namespace.
+"""Fixtures of all tests (tests/conftest.py): per process a control plane or a test bed, per test a namespace.
 
 A test bed's sites are shared by the tests of a process: a test makes what it makes in a namespace of its own. What it
 does to the site (power, link) is undone before the next test gets it.
@@ -88,14 +88,6 @@ def bed() -> Iterator[Testbed]:
         if kept := os.environ.get("EDGEFERRY_CLUSTER_LOGS"):
             made.copy_logs(Path(kept))
         made.destroy()
-
-
-@pytest.fixture(params=KINDS)
-def site(bed: Testbed, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """One site with one node of each kind in turn, shared with the other tests of this process."""
-    sites = take(bed, 1, request.param)
-    yield sites[0]
-    clear(sites)
 
 
 @pytest.fixture

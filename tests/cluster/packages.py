@@ -30,6 +30,8 @@ _NEEDED: Final = {
 _FOR_OTHER_TESTS: Final = {"/usr/lib/postgresql": "postgresql", "skopeo": "skopeo"}
 """Clusters run without them, the hub's tests do not."""
 
+_INSTANCES: Final = Path("/proc/sys/fs/inotify/max_user_instances")
+_MOST_INSTANCES: Final = 1024
 _PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -59,6 +61,14 @@ def missing(folder: Path) -> list[str]:
     if packages := missing_packages():
         found.append(f"run `python -m tests.cluster packages` as root: it installs {', '.join(packages)}")
     return found
+
+
+def allow_watches(say: Callable[[str], None]) -> None:
+    """Let root have enough inotify instances: a node takes a dozen, and where none is left nothing watches any more."""
+    allowed = int(_INSTANCES.read_text())
+    if allowed < _MOST_INSTANCES and not os.geteuid():
+        _INSTANCES.write_text(str(_MOST_INSTANCES))
+        say(f"fs.inotify.max_user_instances is {_MOST_INSTANCES} now, it was {allowed}")
 
 
 def install(say: Callable[[str], None]) -> None:

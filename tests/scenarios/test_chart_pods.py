@@ -9,10 +9,9 @@ import pytest
 from gitops.demo.documents import cluster, document, placement
 from gitops.demo.fleet import Fleet
 from gitops.demo.pods import MODELS, PodSite
-from tests.cluster.fixtures import bed as bed
 from tests.cluster.fixtures import take
 from tests.cluster.testbed import Testbed
-from tests.scenarios.pods import Images, pod_fleet, push_images
+from tests.scenarios.pods import Images, pod_fleet
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
 
@@ -27,11 +26,6 @@ spec:
   ports:
     - {name: http, port: 80, targetPort: http}
 """
-
-
-@pytest.fixture(scope="session")
-def images(bed: Testbed) -> Images:
-    return push_images(bed)
 
 
 def version(number: str) -> dict[str, str | bytes | None]:

@@ -7,19 +7,13 @@ from pathlib import Path
 import pytest
 
 from gitops.demo.scenarios import SCENARIOS
-from tests.cluster.fixtures import bed as bed
 from tests.cluster.fixtures import take
 from tests.cluster.testbed import Testbed
-from tests.scenarios.pods import Images, pod_fleet, push_images
+from tests.scenarios.pods import Images, pod_fleet
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(600)]
 
 SITES = {"S1": 4, "S2": 2, "S3": 3, "S4": 2, "S5": 1}
-
-
-@pytest.fixture(scope="session")
-def images(bed: Testbed) -> Images:
-    return push_images(bed)
 
 
 @pytest.mark.parametrize("name", SITES)

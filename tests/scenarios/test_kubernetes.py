@@ -16,8 +16,6 @@ from gitops.demo.fleet import Fleet
 from gitops.demo.processes import run
 from tests.cluster import binary
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.fixtures import api_server as api_server
-from tests.cluster.fixtures import namespace as namespace
 from tests.cluster.fixtures import skip
 
 pytestmark = pytest.mark.cluster

@@ -13,20 +13,14 @@ import pytest
 from gitops.demo.documents import DIGITS, cluster, placement
 from gitops.demo.fleet import QUESTION, Fleet
 from gitops.demo.pods import MODELS, PodSite
-from tests.cluster.fixtures import bed as bed
 from tests.cluster.fixtures import take
 from tests.cluster.site import Site
 from tests.cluster.testbed import Testbed
-from tests.scenarios.pods import Images, pod_fleet, push_images
+from tests.scenarios.pods import Images, pod_fleet
 
 pytestmark = [pytest.mark.nodes, pytest.mark.timeout(400)]
 
 NAMESPACE = f"--namespace={MODELS}"
-
-
-@pytest.fixture(scope="session")
-def images(bed: Testbed) -> Images:
-    return push_images(bed)
 
 
 @dataclass(slots=True)

@@ -204,9 +204,7 @@ KILLED = """
     from agent.config import Config
     from agent.platforms.kubernetes import KubernetesPlatform
     from agent.platforms.kubernetes_client import Api
-    from agent.platforms.kubernetes_client import connect
-from agent.platforms.kubernetes_rights import check_rights
-from tests.agent.platforms.kubernetes_site import config_map, staged
+    from tests.agent.platforms.kubernetes_site import config_map, staged
 
     state, kubeconfig, namespace, number = sys.argv[1:]
     left = int(number)
