@@ -34,6 +34,7 @@ from gitops.demo.seen import (
     same,
     staged_files,
     until_held,
+    until_known,
     until_readers,
     until_seen,
     until_weights,
@@ -179,6 +180,7 @@ def plain_git(fleet: Fleet) -> Iterator[str]:
     fleet.join("here")
     fleet.join("there")
     fleet.expect({"here": "1.0.0", "there": ""})
+    until_known(fleet, "there")
     clone = fleet.root / "clone"
     run(["git", "clone", "--quiet", str(fleet.origin), str(clone)])
     folder = clone / "models" / "digits" / "versions" / "2.0.0"

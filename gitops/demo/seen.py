@@ -78,6 +78,15 @@ def fleet_git(fleet: Fleet, *arguments: str) -> str:
     return run(["git", *arguments], cwd=fleet.hub_state / "fleet.git")
 
 
+def until_known(fleet: Fleet, site: str) -> None:
+    """Wait until a cluster's release names the key that it joined with: its overlay is still from then on."""
+
+    def known() -> object:
+        return json.loads(fleet_git(fleet, "show", f"main:{overlay_path(site)}/release.json"))["clusterKey"]
+
+    fleet.until(f"the release of {site} names its key", known)
+
+
 def until_seen(fleet: Fleet, commit: str) -> None:
     """Wait until the hub has taken a commit into account, whether or not it published anything for it."""
     fleet.until(f"the hub has seen {commit}", lambda: commit in [one["used"] for one in fleet.status()["sources"]])
