@@ -1,7 +1,7 @@
 """Helm, by its own command line: each call is a process of its own, and its memory goes with it.
 
 A lock is handed down to the process, so that a Helm whose agent was killed is waited for and never met by a second one.
-docs/adr/0011-helm-at-the-edge.md says why no library stands between.
+docs/adr/0014-helm-at-the-edge.md says why no library stands between.
 
 Source: https://helm.sh/docs/helm/
 """

@@ -1,7 +1,7 @@
 """Charts on a cluster: Helm makes the release, and its objects are then applied as ours.
 
 So everything that holds for objects of ours holds for a chart's: what somebody else has is not taken, drift is seen and
-put right, health is judged, and nothing is left behind (docs/adr/0011-helm-at-the-edge.md).
+put right, health is judged, and nothing is left behind (docs/adr/0014-helm-at-the-edge.md).
 """
 
 from __future__ import annotations
