@@ -138,7 +138,7 @@ def _join_meanwhile(world: World, cell: Cell) -> None:
     guest = f"guest-{world.guests}"
     state = world.root / guest
     state.mkdir()
-    token = world.fleet.token(guest)
+    token, _ = world.fleet.join_line(guest)
     command = [str(BIN / "edgeferry-agent"), "join", "--hub", world.link.url, "--cluster", guest]
 
     def join(timeout_s: float) -> int:
