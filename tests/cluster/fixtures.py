@@ -79,15 +79,8 @@ def api_server() -> Iterator[ControlPlane]:
 def bed() -> Iterator[Testbed]:
     """A hub's network with a registry, and no sites until a test asks for them. It dies with this process."""
     nodes_or_skip()
-    base = testbed.base()
-    testbed.remove_dead(base)
-    made = testbed.create(base / f"tests-{os.getpid()}", dies_with_us=True)
-    try:
+    with testbed.own("tests") as made:
         yield made
-    finally:
-        if kept := os.environ.get("EDGEFERRY_CLUSTER_LOGS"):
-            made.copy_logs(Path(kept))
-        made.destroy()
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import secrets
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -213,6 +213,26 @@ def create(folder: Path, *, dies_with_us: bool) -> Testbed:
     bed._save()
     bed._start_hub()
     return bed
+
+
+@contextmanager
+def own(name: str) -> Iterator[Testbed]:
+    """A test bed of this process, by a name that no other process's has; what dead processes left goes first.
+
+    Args:
+        name: of the use: ``tests``, ``demo``.
+
+    Raises:
+        processes.NotUp: the registry did not come up.
+    """
+    remove_dead(base())
+    made = create(base() / f"{name}-{os.getpid()}", dies_with_us=True)
+    try:
+        yield made
+    finally:
+        if kept := os.environ.get("EDGEFERRY_CLUSTER_LOGS"):
+            made.copy_logs(Path(kept))
+        made.destroy()
 
 
 def load(folder: Path) -> Testbed:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +16,8 @@ from tests.scenarios.pods import Images, push_images
 def bed() -> Iterator[Testbed]:
     """A test bed of the scenarios' own: its sites have one node each, and no other test does anything to them."""
     nodes_or_skip()
-    base = testbed.base()
-    testbed.remove_dead(base)
-    made = testbed.create(base / f"scenarios-{os.getpid()}", dies_with_us=True)
-    try:
+    with testbed.own("scenarios") as made:
         yield made
-    finally:
-        if kept := os.environ.get("EDGEFERRY_CLUSTER_LOGS"):
-            made.copy_logs(Path(kept))
-        made.destroy()
 
 
 @pytest.fixture(scope="session")
